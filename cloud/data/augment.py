@@ -1,0 +1,65 @@
+"""Label-safe augmentation of whole clips, before preprocessing."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ruyicam.cloud.family.config import InputConfig
+from ruyicam.kernels import Preprocessor
+
+
+def augmented_input(
+    frames: np.ndarray, times_ns: np.ndarray, config: InputConfig, window: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random view of a clip: tempo, start, crop, flip, tilt, shake, brightness, contrast, sensor noise.
+
+    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool [window]),
+    the newest tick last.
+    """
+    tempo = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
+    ticks = np.floor(times_ns * tempo * config.rate_hz / 1e9).astype(np.int64)
+    _, chosen = np.unique(ticks, return_index=True)
+    spare = len(chosen) - window
+    if spare > 0:
+        # Now and then the background has had time to settle before the window begins.
+        start = int(rng.integers(0, spare + 1))
+        begin = int(rng.integers(0, start + 1))
+    else:
+        start = begin = 0
+    chosen = chosen[begin : start + window]
+    height, width = frames.shape[1:]
+    scale = rng.uniform(0.72, 1.0)
+    box_w, box_h = scale * width, scale * rng.uniform(0.9, 1.1) * height
+    left, top = rng.uniform(0, width - box_w), rng.uniform(0, max(height - box_h, 1e-3))
+    flip = rng.random() < 0.5
+    angle = np.deg2rad(rng.uniform(-5, 5))
+    gain, lift = rng.uniform(0.7, 1.4), rng.uniform(-25, 25)
+    noise = rng.uniform(0, 4) if rng.random() < 0.5 else 0.0
+    shake = rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0
+    out_w, out_h = config.width, config.height
+    c, s = np.cos(angle), np.sin(angle)
+    kernel = Preprocessor(
+        width=out_w, height=out_h, background_shift=config.background_shift, mask_floor=config.mask_floor
+    )
+    outputs = []
+    for i in chosen:
+        dx, dy = rng.normal(0, shake, 2) if shake else (0.0, 0.0)
+        sx, sy = box_w / out_w, box_h / out_h
+        to_source = np.array([[c * sx, -s * sy, 0], [s * sx, c * sy, 0]])
+        if flip:
+            to_source[:, 0] *= -1
+        centre = np.array([left + box_w / 2 + dx, top + box_h / 2 + dy])
+        to_source[:, 2] = centre - to_source[:, :2] @ np.array([out_w / 2, out_h / 2])
+        view = cv2.warpAffine(
+            frames[i], to_source, (out_w, out_h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        x = view.astype(np.float32) * gain + lift
+        if noise:
+            x += rng.normal(0, noise, x.shape).astype(np.float32)
+        outputs.append(kernel.process(np.clip(x, 0, 255).astype(np.uint8)))
+    outputs = outputs[start - begin :]
+    full = np.zeros((window, 3, out_h, out_w), np.int8)
+    full[window - len(outputs) :] = outputs
+    return full, np.arange(window) >= window - len(outputs)

@@ -1,0 +1,122 @@
+// Thin bindings: shapes and dtypes are checked here, everything else is in the C++ library.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+
+#include "ruyicam/kernels/chacha20.hpp"
+#include "ruyicam/kernels/mapping.hpp"
+#include "ruyicam/kernels/preprocess.hpp"
+
+namespace py = pybind11;
+using namespace ruyicam::kernels;
+
+namespace {
+
+Backend backend_of(const std::string& name) {
+  if (name == "portable") return Backend::kPortable;
+  if (name == "simd") return Backend::kSimd;
+  throw std::invalid_argument("backend '" + name + "' is unknown; expected 'portable' or 'simd'");
+}
+
+const uint8_t* key_of(const py::bytes& key, std::string_view& hold) {
+  hold = std::string_view(key);
+  if (hold.size() != 32) throw std::invalid_argument("key must be 32 bytes, got " + std::to_string(hold.size()));
+  return reinterpret_cast<const uint8_t*>(hold.data());
+}
+
+// Rows may lie apart by any stride; entries of one row must be neighbours.
+py::ssize_t row_stride(const py::buffer_info& info, py::ssize_t item) {
+  if (info.strides[info.ndim - 1] != item && info.shape[info.ndim - 1] > 1)
+    throw std::invalid_argument("the last axis must be contiguous");
+  if (info.strides[info.ndim - 2] % item != 0) throw std::invalid_argument("row stride is not a multiple of the item");
+  return info.strides[info.ndim - 2] / item;
+}
+
+py::array_t<int16_t> project(Mapping& self, const py::array_t<float>& tokens, const std::string& backend) {
+  const py::buffer_info info = tokens.request();
+  const MappingParams& p = self.params();
+  if (info.ndim != 3 || info.shape[1] != p.tokens || info.shape[2] != p.in_dim)
+    throw std::invalid_argument("tokens must be [batch, " + std::to_string(p.tokens) + ", " + std::to_string(p.in_dim) + "]");
+  const py::ssize_t rows = row_stride(info, sizeof(float)), batch = info.shape[0];
+  py::array_t<int16_t> out({batch, py::ssize_t(self.features())});
+  const Backend b = backend_of(backend);
+  int16_t* to = out.mutable_data();
+  const char* from = static_cast<const char*>(info.ptr);
+  py::gil_scoped_release unlocked;
+  for (py::ssize_t i = 0; i < batch; ++i)
+    self.project(reinterpret_cast<const float*>(from + i * info.strides[0]), rows, to + i * py::ssize_t(self.features()), b);
+  return out;
+}
+
+py::array_t<uint8_t> release(Mapping& self, const py::array_t<int16_t, py::array::c_style>& clipped, const py::bytes& key,
+                             uint64_t first, const std::string& backend) {
+  const py::ssize_t n = py::ssize_t(self.features()), size = py::ssize_t(self.packed_bytes());
+  if (clipped.ndim() != 2 || clipped.shape(1) != n)
+    throw std::invalid_argument("clipped must be [batch, " + std::to_string(n) + "] int16");
+  std::string_view hold;
+  const uint8_t* k = key_of(key, hold);
+  py::array_t<uint8_t> out({clipped.shape(0), size});
+  const Backend b = backend_of(backend);
+  const int16_t* from = clipped.data();
+  uint8_t* to = out.mutable_data();
+  py::gil_scoped_release unlocked;
+  for (py::ssize_t i = 0; i < clipped.shape(0); ++i) self.release(from + i * n, k, first + uint64_t(i), to + i * size, b);
+  return out;
+}
+
+py::array_t<int8_t> preprocess(Preprocessor& self, const py::array_t<uint8_t>& luma, const std::string& backend) {
+  const py::buffer_info info = luma.request();
+  if (info.ndim != 2) throw std::invalid_argument("luma must be [height, width] uint8");
+  const py::ssize_t stride = row_stride(info, 1);
+  py::array_t<int8_t> out({py::ssize_t(3), py::ssize_t(self.params().height), py::ssize_t(self.params().width)});
+  const Backend b = backend_of(backend);
+  int8_t* to = out.mutable_data();
+  py::gil_scoped_release unlocked;
+  self.process(static_cast<const uint8_t*>(info.ptr), int(info.shape[1]), int(info.shape[0]), stride, to, b);
+  return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.def("simd_targets", &simd_targets);
+  m.def("force_simd_target", &force_simd_target, py::arg("name"));
+  m.def("isqrt", &isqrt);
+  m.def("chacha20_block", [](const py::bytes& key, const py::bytes& nonce, uint32_t counter) {
+    std::string_view hold;
+    const uint8_t* k = key_of(key, hold);
+    const std::string_view n(nonce);
+    if (n.size() != 12) throw std::invalid_argument("nonce must be 12 bytes, got " + std::to_string(n.size()));
+    uint8_t out[64];
+    chacha20_block(k, reinterpret_cast<const uint8_t*>(n.data()), counter, out);
+    return py::bytes(reinterpret_cast<const char*>(out), sizeof out);
+  });
+  m.def("noise_words", [](const py::bytes& key, uint64_t release, size_t count) {
+    std::string_view hold;
+    const uint8_t* k = key_of(key, hold);
+    py::array_t<uint64_t> out{py::ssize_t(count)};
+    noise_words(k, release, out.mutable_data(), count);
+    return out;
+  });
+  py::class_<Mapping>(m, "Mapping")
+      .def(py::init([](int tokens, int in_dim, int out_dim, std::vector<int8_t> weight, std::vector<int32_t> bias,
+                       std::vector<int16_t> lut, std::vector<uint64_t> noise_cdf, float input_scale, int32_t multiplier,
+                       int64_t round, int shift, int32_t clip, int bits) {
+             return Mapping(MappingParams{tokens, in_dim, out_dim, std::move(weight), std::move(bias), std::move(lut),
+                                          std::move(noise_cdf), input_scale, multiplier, round, shift, clip, bits});
+           }),
+           py::kw_only(), py::arg("tokens"), py::arg("in_dim"), py::arg("out_dim"), py::arg("weight"), py::arg("bias"),
+           py::arg("lut"), py::arg("noise_cdf"), py::arg("input_scale"), py::arg("multiplier"), py::arg("round"),
+           py::arg("shift"), py::arg("clip"), py::arg("bits"))
+      .def("project", &project)
+      .def("release", &release);
+  py::class_<Preprocessor>(m, "Preprocessor")
+      .def(py::init([](int width, int height, int background_shift, int mask_floor) {
+             return Preprocessor(PreprocessParams{width, height, background_shift, mask_floor});
+           }),
+           py::kw_only(), py::arg("width"), py::arg("height"), py::arg("background_shift"), py::arg("mask_floor"))
+      .def("process", &preprocess)
+      .def("reset", &Preprocessor::reset);
+}

@@ -1,0 +1,45 @@
+// From a luma plane of any size to the encoder's input, int8 [3, height, width], in integers:
+//   A       area average of the plane on the output grid, Q4 (sixteenths of a grey level), rounded half up
+//   channel 0 = ((A - 2048) >> 4) * w >> 7    w = clamp(|A - B| - floor, 0, 128): static background is 0
+//   channel 1 = clamp((A - previous A + 4) >> 3, -127, 127)     short motion
+//   channel 2 = clamp((A - B + 4) >> 3, -127, 127)              long motion
+//   B, the background in Q12, then moves by (A - B) >> background_shift
+// On the first frame B = previous A = A, so everything is 0. Shifts are arithmetic.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ruyicam/kernels/dispatch.hpp"
+
+namespace ruyicam::kernels {
+
+struct PreprocessParams {
+  int width = 128, height = 96;  // the output grid; 1 to 1024 each, never larger than the frame
+  int background_shift = 6;      // 1 to 16: the background follows with a time constant of 2^shift frames
+  int mask_floor = 64;           // Q4: differences from the background up to this count as background
+};
+
+class Preprocessor {
+ public:
+  explicit Preprocessor(PreprocessParams params);  // throws std::invalid_argument
+  ~Preprocessor();                                 // wipes its state
+  const PreprocessParams& params() const { return params_; }
+  size_t output_size() const { return 3 * cells_; }
+  // luma: height rows of width bytes, `stride` bytes apart. out: output_size() int8.
+  // Throws std::invalid_argument for a frame smaller than the grid or wider or higher than 16384.
+  void process(const uint8_t* luma, int width, int height, ptrdiff_t stride, int8_t* out, Backend backend);
+  void reset();
+
+ private:
+  void average(const uint8_t* luma, int width, int height, ptrdiff_t stride, Backend backend);
+
+  PreprocessParams params_;
+  size_t cells_;
+  bool started_ = false;
+  std::vector<uint32_t> sums_;
+  std::vector<uint64_t> grid_;
+  std::vector<int32_t> current_, previous_, background_;
+};
+
+}  // namespace ruyicam::kernels

@@ -1,0 +1,36 @@
+#include "ruyicam/kernels/chacha20.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+
+using namespace ruyicam::kernels;
+
+// RFC 8439, section 2.3.2.
+TEST(ChaCha20, BlockVector) {
+  uint8_t key[32], out[64];
+  std::iota(key, key + 32, uint8_t(0));
+  const uint8_t nonce[12] = {0, 0, 0, 9, 0, 0, 0, 0x4a, 0, 0, 0, 0};
+  chacha20_block(key, nonce, 1, out);
+  const uint8_t want[64] = {
+      0x10, 0xf1, 0xe7, 0xe4, 0xd1, 0x3b, 0x59, 0x15, 0x50, 0x0f, 0xdd, 0x1f, 0xa3, 0x20, 0x71, 0xc4,
+      0xc7, 0xd1, 0xf4, 0xc7, 0x33, 0xc0, 0x68, 0x03, 0x04, 0x22, 0xaa, 0x9a, 0xc3, 0xd4, 0x6c, 0x4e,
+      0xd2, 0x82, 0x64, 0x46, 0x07, 0x9f, 0xaa, 0x09, 0x14, 0xc2, 0xd7, 0x05, 0xd9, 0x8b, 0x02, 0xa2,
+      0xb5, 0x12, 0x9c, 0xd1, 0xde, 0x16, 0x4e, 0xb9, 0xcb, 0xd0, 0x83, 0xe8, 0xa2, 0x50, 0x3c, 0x4e};
+  EXPECT_EQ(std::memcmp(out, want, 64), 0);
+}
+
+// RFC 8439, appendix A.1, test vector 1: all-zero key, nonce and counter.
+TEST(ChaCha20, WordsAreTheStreamLittleEndian) {
+  const uint8_t key[32] = {};
+  uint64_t words[9];
+  noise_words(key, 0, words, 9);
+  EXPECT_EQ(words[0], 0x903df1a0ade0b876u);
+  uint8_t second[64];
+  const uint8_t nonce[12] = {};
+  chacha20_block(key, nonce, 1, second);
+  uint64_t first_of_second;
+  std::memcpy(&first_of_second, second, 8);
+  EXPECT_EQ(words[8], first_of_second);
+}

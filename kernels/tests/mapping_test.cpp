@@ -1,0 +1,58 @@
+#include "ruyicam/kernels/mapping.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "random_params.hpp"
+
+using namespace ruyicam::kernels;
+
+TEST(Mapping, EveryTargetGivesTheBitsOfThePortableOne) {
+  std::mt19937_64 rng(7);
+  for (const auto& target : simd_targets()) {
+    force_simd_target(target);
+    for (int round = 0; round < 40; ++round) {
+      const int t = 1 + int(rng() % 17), in = 1 + int(rng() % 200), out = 1 + int(rng() % 20), bits = 2 + int(rng() % 15);
+      Mapping mapping(random_params(rng, t, in, out, bits));
+      std::vector<float> tokens(size_t(t) * size_t(in));
+      std::normal_distribution<float> normal(0, 2);
+      for (auto& x : tokens) x = normal(rng);
+      tokens[0] = round % 2 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+      uint8_t key[32];
+      for (auto& k : key) k = uint8_t(rng());
+      std::vector<int16_t> a(mapping.features()), b(mapping.features());
+      std::vector<uint8_t> pa(mapping.packed_bytes()), pb(mapping.packed_bytes());
+      mapping.project(tokens.data(), in, a.data(), Backend::kPortable);
+      mapping.project(tokens.data(), in, b.data(), Backend::kSimd);
+      ASSERT_EQ(a, b) << target;
+      mapping.release(a.data(), key, 5, pa.data(), Backend::kPortable);
+      mapping.release(b.data(), key, 5, pb.data(), Backend::kSimd);
+      ASSERT_EQ(pa, pb) << target;
+    }
+  }
+  force_simd_target("");
+}
+
+TEST(Mapping, ClipHoldsExactly) {
+  std::mt19937_64 rng(3);
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<int16_t> u(1 + rng() % 300);
+    for (auto& x : u) x = int16_t(rng());
+    const int32_t clip = int32_t(1 + rng() % (1 << 12));
+    clip_l2(u.data(), u.size(), clip);
+    int64_t sum = 0;
+    for (const int64_t x : u) sum += x * x;
+    ASSERT_LE(sum, int64_t(clip) * clip);
+  }
+}
+
+TEST(Mapping, RefusesBadConstants) {
+  std::mt19937_64 rng(1);
+  MappingParams p = random_params(rng, 2, 3, 4, 8);
+  p.bits = 17;
+  EXPECT_THROW(Mapping{p}, std::invalid_argument);
+  p.bits = 8;
+  p.weight.pop_back();
+  EXPECT_THROW(Mapping{p}, std::invalid_argument);
+}
