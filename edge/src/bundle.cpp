@@ -1,0 +1,160 @@
+#include "bundle.hpp"
+
+#include <sodium.h>
+
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "files.hpp"
+#include "safetensors.hpp"
+
+namespace ruyicam::edge {
+namespace {
+
+using nlohmann::json;
+
+std::array<uint8_t, crypto_sign_PUBLICKEYBYTES> read_public_key(const std::filesystem::path& path) {
+  const std::string pem = read_file(path, Exit::kCredentials, 4096);
+  const std::string head = "-----BEGIN PUBLIC KEY-----", tail = "-----END PUBLIC KEY-----";
+  const size_t begin = pem.find(head), end = pem.find(tail);
+  // DER of an Ed25519 SubjectPublicKeyInfo (RFC 8410): this prefix, then the 32 bytes of the key.
+  static const uint8_t prefix[12] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
+  uint8_t der[44];
+  size_t length = 0;
+  if (begin == std::string::npos || end == std::string::npos || end < begin ||
+      sodium_base642bin(der, sizeof der, pem.data() + begin + head.size(), end - begin - head.size(), " \n\r\t",
+                        &length, nullptr, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+      length != sizeof der || std::memcmp(der, prefix, sizeof prefix) != 0)
+    throw Error(Exit::kCredentials, path.string() + ": not an Ed25519 public key in PEM form");
+  std::array<uint8_t, crypto_sign_PUBLICKEYBYTES> key;
+  std::memcpy(key.data(), der + sizeof prefix, key.size());
+  return key;
+}
+
+std::string sha256_hex(const std::string& bytes) {
+  uint8_t digest[crypto_hash_sha256_BYTES];
+  crypto_hash_sha256(digest, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  char hex[2 * sizeof digest + 1];
+  sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+  return hex;
+}
+
+// The noise table must be that of the stated sigma, or the stated bound would not hold.
+void check_noise(const std::vector<uint64_t>& cdf, double sigma) {
+  const double half = double(cdf.size() / 2);
+  for (size_t i = 0; i < cdf.size(); ++i) {
+    const double edge = (double(i) - half + 0.5) / sigma;
+    const double want = 0.5 * std::erfc(-edge / std::sqrt(2.0));
+    if (std::abs(double(cdf[i]) / 18446744073709551616.0 - want) > 1e-12)
+      throw std::invalid_argument("noise table is not that of sigma " + std::to_string(sigma));
+  }
+  if (half / sigma < 8.5) throw std::invalid_argument("noise table ends before the tail is negligible");
+}
+
+Bundle parse(const json& m, const std::string& onnx, const std::string& tensors) {
+  Bundle b;
+  b.name = m.at("name");
+  b.version = m.at("version");
+  b.labels = m.at("labels").get<std::vector<std::string>>();
+  b.alphabet = m.at("alphabet").get<std::vector<std::string>>();
+  const auto prior = m.at("token_prior").get<std::vector<double>>();
+  if (b.labels.size() < 2 || b.alphabet.size() != b.labels.size() + 1 || prior.size() != b.alphabet.size())
+    throw std::invalid_argument("labels, alphabet and token_prior do not fit together");
+  double total = 0;
+  for (const double p : prior) {
+    if (!(p > 0 && p <= 1)) throw std::invalid_argument("token_prior entries must be above 0 and at most 1");
+    b.token_bits.push_back(-std::log2(p));
+    total += p;
+  }
+  if (std::abs(total - 1) > 1e-6) throw std::invalid_argument("token_prior does not add up to 1");
+  const json &in = m.at("input"), &f = m.at("features"), &map = m.at("mapping"), &g = m.at("gate"), &p = m.at("privacy");
+  b.rate_hz = in.at("rate_hz");
+  b.preprocess = {in.at("width"), in.at("height"), in.at("background_shift"), in.at("mask_floor")};
+  b.window = f.at("window");
+  if (b.rate_hz < 1 || b.rate_hz > 60) throw std::invalid_argument("rate_hz must be 1 to 60");
+  if (b.window < 2 || b.window > 600) throw std::invalid_argument("window must be 2 to 600");
+  kernels::MappingParams& k = b.mapping;
+  k.tokens = f.at("tokens");
+  k.in_dim = f.at("dim");
+  k.out_dim = f.at("out_dim");
+  k.input_scale = map.at("input_scale").get<float>();
+  k.multiplier = map.at("multiplier");
+  k.round = map.at("round");
+  k.shift = map.at("shift");
+  k.clip = map.at("clip");
+  k.bits = map.at("bits");
+  const auto parsed = parse_safetensors(tensors);
+  const size_t d = size_t(k.out_dim), dim = size_t(k.in_dim);
+  k.weight = parsed.at("weight").values<int8_t>("weight", "I8", {d, dim});
+  k.bias = parsed.at("bias").values<int32_t>("bias", "I32", {d});
+  const Tensor& lut = parsed.at("lut");
+  k.lut = lut.values<int16_t>("lut", "I16", {lut.shape.empty() ? 0 : lut.shape[0]});
+  const Tensor& cdf = parsed.at("noise_cdf");
+  k.noise_cdf = cdf.values<uint64_t>("noise_cdf", "U64", {cdf.shape.empty() ? 0 : cdf.shape[0]});
+  kernels::Mapping{k};           // throws if the constants do not fit together
+  kernels::Preprocessor{b.preprocess};
+  b.look_threshold = g.at("look_threshold");
+  b.around_ticks = g.at("around_ticks");
+  b.heartbeat_ticks = g.at("heartbeat_ticks");
+  if (b.around_ticks < 0 || b.around_ticks > 100 || b.heartbeat_ticks < 1) throw std::invalid_argument("gate is out of range");
+  b.profile = p.at("profile");
+  b.sigma = p.at("sigma");
+  b.bits_per_release = p.at("bits_per_release");
+  b.bits_per_second = p.at("bits_per_second");
+  b.bits_per_day = p.at("bits_per_day");
+  if (!(b.sigma > 0) || p.at("clip").get<int32_t>() != k.clip) throw std::invalid_argument("privacy and mapping disagree");
+  check_noise(k.noise_cdf, b.sigma);
+  const double bound = bits_per_release(size_t(k.tokens) * d, k.clip, b.sigma);
+  if (std::abs(bound - b.bits_per_release) > 1e-6 * bound)
+    throw std::invalid_argument("bits_per_release is " + std::to_string(b.bits_per_release) + ", the bound is " +
+                                std::to_string(bound));
+  b.onnx = onnx;
+  return b;
+}
+
+}  // namespace
+
+double bits_per_release(size_t features, double clip, double sigma) {
+  const double n = double(features);
+  return n / 2 * std::log2(1 + clip * clip / (n * sigma * sigma));
+}
+
+Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::path& public_key) {
+  if (sodium_init() < 0) throw Error(Exit::kInternal, "libsodium cannot be initialised");
+  const auto key = read_public_key(public_key);
+  const auto refuse = [&](const std::string& why) -> Error {
+    return Error(Exit::kBundle, "bundle " + folder.string() + ": " + why);
+  };
+  const std::string manifest = read_file(folder / "manifest.json", Exit::kBundle, 1 << 20);
+  if (!std::filesystem::exists(folder / "manifest.sig")) throw refuse("unsigned: there is no manifest.sig");
+  const std::string signature = read_file(folder / "manifest.sig", Exit::kBundle, 1024);
+  if (signature.size() != crypto_sign_BYTES ||
+      crypto_sign_verify_detached(reinterpret_cast<const uint8_t*>(signature.data()),
+                                  reinterpret_cast<const uint8_t*>(manifest.data()), manifest.size(), key.data()) != 0)
+    throw refuse("the signature does not fit the manifest and " + public_key.string());
+  try {
+    const json m = json::parse(manifest);
+    if (const int schema = m.at("schema"); schema != kBundleSchema)
+      throw refuse("schema " + std::to_string(schema) + ", this runtime reads schema " + std::to_string(kBundleSchema));
+    const auto part = [&](const std::string& name) {
+      std::string bytes = read_file(folder / name, Exit::kBundle, size_t(256) << 20);
+      if (sha256_hex(bytes) != m.at("files").at(name).at("sha256").get<std::string>())
+        throw refuse(name + " does not have the hash that the manifest gives");
+      return bytes;
+    };
+    Bundle bundle = parse(m, part("edge.onnx"), part("mapping.safetensors"));
+    uint8_t digest[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256(digest, reinterpret_cast<const uint8_t*>(manifest.data()), manifest.size());
+    std::memcpy(bundle.id.data(), digest, bundle.id.size());
+    return bundle;
+  } catch (const json::exception& error) {
+    throw refuse(std::string("manifest: ") + error.what());
+  } catch (const std::invalid_argument& error) {
+    throw refuse(error.what());
+  } catch (const std::out_of_range&) {
+    throw refuse("mapping.safetensors lacks a tensor");
+  }
+}
+
+}  // namespace ruyicam::edge

@@ -1,0 +1,154 @@
+#include "capture.hpp"
+
+#include <gst/app/gstappsink.h>
+#include <gst/gst.h>
+#include <gst/video/video.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "error.hpp"
+
+namespace ruyicam::edge {
+namespace {
+
+// Formats whose first plane is 8-bit luma: the decoder's own format passes through without conversion.
+constexpr const char* kLumaCaps =
+    "video/x-raw,format=(string){ I420, NV12, GRAY8, YV12, NV21, Y42B, Y444 }";
+
+bool starts_with(const std::string& s, const char* prefix) { return s.rfind(prefix, 0) == 0; }
+
+struct FreeError {
+  void operator()(GError* e) const { g_error_free(e); }
+};
+
+}  // namespace
+
+struct Capture::Pipeline {
+  CaptureOptions options;
+  GstElement* bin = nullptr;
+  GstElement* sink = nullptr;
+  bool live = false, any = false;
+  uint64_t first_ns = 0, bytes = 0;
+
+  ~Pipeline() {
+    if (bin) {
+      gst_element_set_state(bin, GST_STATE_NULL);
+      gst_object_unref(bin);
+    }
+    if (sink) gst_object_unref(sink);
+  }
+
+  Error failure(const std::string& why) const { return Error(Exit::kSource, "source " + options.source + ": " + why); }
+
+  // Throws if an element reported an error.
+  void check_bus() const {
+    GstBus* bus = gst_element_get_bus(bin);
+    GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
+    gst_object_unref(bus);
+    if (!message) return;
+    GError* raw = nullptr;
+    gst_message_parse_error(message, &raw, nullptr);
+    const std::unique_ptr<GError, FreeError> error(raw);
+    gst_message_unref(message);
+    const bool stream = error->domain == GST_STREAM_ERROR;
+    throw failure(std::string(stream ? "cannot be decoded: " : "cannot be opened: ") + error->message);
+  }
+};
+
+Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>()) {
+  gst_init(nullptr, nullptr);
+  Pipeline& p = *pipeline_;
+  p.options = std::move(options);
+  const std::string& source = p.options.source;
+  std::string head, name, value;
+  if (starts_with(source, "rtsp://") || starts_with(source, "rtsps://")) {
+    p.live = true;
+    head = "rtspsrc name=source protocols=tcp latency=100 ! decodebin";
+    name = "location";
+    value = source;
+  } else if (starts_with(source, "v4l2:")) {
+    p.live = true;
+    head = "v4l2src name=source ! decodebin";
+    name = "device";
+    value = source.substr(5);
+  } else if (starts_with(source, "pipeline:")) {
+    p.live = true;
+    head = source.substr(9);
+  } else {
+    std::error_code problem;
+    if (!std::filesystem::exists(source, problem)) throw p.failure("no such file");
+    if (!std::filesystem::is_regular_file(source, problem)) throw p.failure("not a regular file");
+    p.bytes = std::filesystem::file_size(source, problem);
+    head = "filesrc name=source ! decodebin";
+    name = "location";
+    value = source;
+  }
+  const std::string text = head + " ! videoconvert ! " + kLumaCaps + " ! appsink name=luma max-buffers=4";
+  GError* raw = nullptr;
+  p.bin = gst_parse_launch(text.c_str(), &raw);
+  if (raw) {
+    const std::unique_ptr<GError, FreeError> error(raw);
+    throw p.failure(std::string("not a pipeline: ") + error->message);
+  }
+  if (!name.empty()) {
+    GstElement* element = gst_bin_get_by_name(GST_BIN(p.bin), "source");
+    g_object_set(element, name.c_str(), value.c_str(), nullptr);
+    if (starts_with(source, "rtsp"))
+      g_object_set(element, "tcp-timeout", guint64(p.options.timeout_s) * 1000000, nullptr);
+    gst_object_unref(element);
+  }
+  p.sink = gst_bin_get_by_name(GST_BIN(p.bin), "luma");
+  const bool paced = p.options.realtime && !p.live;
+  g_object_set(p.sink, "sync", gboolean(paced), "drop", gboolean(p.live), nullptr);
+  if (gst_element_set_state(p.bin, GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE) {
+    p.check_bus();
+    throw p.failure("cannot be opened");
+  }
+}
+
+Capture::~Capture() = default;
+
+bool Capture::next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop) {
+  Pipeline& p = *pipeline_;
+  const auto begin = std::chrono::steady_clock::now();
+  GstSample* sample = nullptr;
+  while (!sample) {
+    if (stop) return false;
+    sample = gst_app_sink_try_pull_sample(GST_APP_SINK(p.sink), 50 * GST_MSECOND);
+    if (sample) break;
+    p.check_bus();
+    if (gst_app_sink_is_eos(GST_APP_SINK(p.sink))) {
+      if (!p.any) throw p.failure("holds no video frame");
+      return false;
+    }
+    if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(p.options.timeout_s))
+      throw p.failure("no frame within " + std::to_string(p.options.timeout_s) + " s");
+  }
+  const std::unique_ptr<GstSample, decltype(&gst_sample_unref)> hold(sample, gst_sample_unref);
+  GstVideoInfo info;
+  GstVideoFrame frame;
+  if (!gst_video_info_from_caps(&info, gst_sample_get_caps(sample)) ||
+      !gst_video_frame_map(&frame, &info, gst_sample_get_buffer(sample), GST_MAP_READ))
+    throw p.failure("a frame cannot be read");
+  const uint64_t now = GST_BUFFER_PTS_IS_VALID(frame.buffer) ? GST_BUFFER_PTS(frame.buffer) : 0;
+  if (!p.any) p.first_ns = now;
+  p.any = true;
+  LumaFrame luma;
+  luma.luma = static_cast<const uint8_t*>(GST_VIDEO_FRAME_PLANE_DATA(&frame, 0));
+  luma.stride = GST_VIDEO_FRAME_PLANE_STRIDE(&frame, 0);
+  luma.width = GST_VIDEO_FRAME_WIDTH(&frame);
+  luma.height = GST_VIDEO_FRAME_HEIGHT(&frame);
+  luma.time_ns = now > p.first_ns ? now - p.first_ns : 0;
+  struct Unmap {
+    GstVideoFrame* f;
+    ~Unmap() { gst_video_frame_unmap(f); }
+  } unmap{&frame};
+  use(luma);
+  return true;
+}
+
+bool Capture::live() const { return pipeline_->live; }
+uint64_t Capture::source_bytes() const { return pipeline_->bytes; }
+
+}  // namespace ruyicam::edge

@@ -1,0 +1,43 @@
+// Frames from a file, RTSP, V4L2 or any GStreamer pipeline; only their luma plane is ever read.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace ruyicam::edge {
+
+struct LumaFrame {
+  const uint8_t* luma = nullptr;
+  int width = 0, height = 0;
+  ptrdiff_t stride = 0;
+  uint64_t time_ns = 0;  // since the first frame
+};
+
+struct CaptureOptions {
+  std::string source;        // PATH, rtsp://…, v4l2:/dev/video0, or pipeline:GSTREAMER ELEMENTS
+  bool realtime = false;     // play a file at its own pace instead of as fast as it can be read
+  int timeout_s = 10;        // longest wait for a frame of a live source
+};
+
+class Capture {
+ public:
+  // Throws Error(kSource) with one line for what cannot be opened.
+  explicit Capture(CaptureOptions options);
+  ~Capture();
+
+  // Calls `use` with the next frame, whose memory is valid during the call only. False: the source ended or `stop`
+  // was set. Throws Error(kSource) for what cannot be decoded, or a live source that gives no frame in time.
+  bool next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop);
+  bool live() const;
+  // Size of the source file in bytes; 0 for anything but a file.
+  uint64_t source_bytes() const;
+
+ private:
+  struct Pipeline;
+  std::unique_ptr<Pipeline> pipeline_;
+};
+
+}  // namespace ruyicam::edge

@@ -1,0 +1,173 @@
+#include "config.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+#include <toml++/toml.h>
+#include <variant>
+#include <vector>
+
+#include "error.hpp"
+#include "files.hpp"
+#include "version.hpp"
+
+namespace ruyicam::edge {
+namespace {
+
+// One row per key: the TOML reader, the flags and --print-config are all made from this table.
+struct Key {
+  const char* name;
+  std::variant<std::string Config::*, bool Config::*, int64_t Config::*, double Config::*> field;
+  const char* help;
+  bool required = false;
+  double low = 0, high = 0;  // range of a number
+};
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> table = {
+      {"source", &Config::source, "PATH, rtsp://..., v4l2:/dev/videoN or pipeline:GSTREAMER ELEMENTS", true},
+      {"camera_id", &Config::camera_id, "name of the camera, the common name of its certificate", true},
+      {"bundle", &Config::bundle, "folder NAME.ruyicam", true},
+      {"public_key", &Config::public_key, "PEM file of the Ed25519 key that bundles are signed with", true},
+      {"server", &Config::server, "HOST:PORT of the service", true},
+      {"ca", &Config::ca, "PEM file: authority that signed the server's certificate", true},
+      {"cert", &Config::cert, "PEM file: this device's certificate", true},
+      {"key", &Config::key, "PEM file: this device's private key", true},
+      {"state_dir", &Config::state_dir, "folder of the ledger and the spool"},
+      {"stats", &Config::stats, "JSON file for the figures of the run, written at exit"},
+      {"log_level", &Config::log_level, "debug, info, warn or error"},
+      {"realtime", &Config::realtime, "play a file at its own pace"},
+      {"source_timeout_s", &Config::source_timeout_s, "seconds without a frame after which a source has failed", false, 1, 3600},
+      {"drain_timeout_s", &Config::drain_timeout_s, "seconds to wait for acknowledgements when the source has ended", false, 0, 86400},
+      {"threads", &Config::threads, "threads of the encoder", false, 1, 256},
+      {"spool_max_bytes", &Config::spool_max_bytes, "most bytes that the spool keeps, oldest dropped first", false, 1 << 17, 1e15},
+      {"bits_per_second", &Config::bits_per_second, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e12},
+      {"bits_per_day", &Config::bits_per_day, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e15},
+  };
+  return table;
+}
+
+std::string known_keys() {
+  std::string names;
+  for (const Key& k : keys()) names += std::string(names.empty() ? "" : ", ") + k.name;
+  return names;
+}
+
+template <class... F>
+struct Visit : F... {
+  using F::operator()...;
+};
+
+void read_toml(const std::string& path, Config& config) {
+  const auto fail = [&](const std::string& why, const toml::source_region& at) {
+    std::string where = path;
+    if (at.begin.line) where += ":" + std::to_string(at.begin.line);
+    return Error(Exit::kUsage, where + ": " + why);
+  };
+  toml::table table;
+  try {
+    table = toml::parse(read_file(path, Exit::kUsage, 1 << 20), path);
+  } catch (const toml::parse_error& error) {
+    throw fail(std::string(error.description()), error.source());
+  }
+  for (const auto& [name, node] : table) {
+    const std::string key(name.str());
+    const auto row = std::find_if(keys().begin(), keys().end(), [&](const Key& k) { return key == k.name; });
+    if (row == keys().end()) throw fail("unknown key '" + key + "'; known keys: " + known_keys(), node.source());
+    const auto wrong = [&](const char* type) { return fail("'" + key + "' must be " + type, node.source()); };
+    std::visit(Visit{[&](std::string Config::*f) {
+                       if (!node.is_string()) throw wrong("a string");
+                       config.*f = node.value<std::string>().value();
+                     },
+                     [&](bool Config::*f) {
+                       if (!node.is_boolean()) throw wrong("true or false");
+                       config.*f = node.value<bool>().value();
+                     },
+                     [&](int64_t Config::*f) {
+                       if (!node.is_integer()) throw wrong("a whole number");
+                       config.*f = node.value<int64_t>().value();
+                     },
+                     [&](double Config::*f) {
+                       if (!node.is_number()) throw wrong("a number");
+                       config.*f = node.value<double>().value();
+                     }},
+               row->field);
+  }
+}
+
+void check(const Config& config) {
+  const auto fail = [](const std::string& why) { return Error(Exit::kUsage, why); };
+  for (const Key& k : keys()) {
+    const auto number = [&](double v) {
+      if (v < k.low || v > k.high) {
+        std::ostringstream text;
+        text << "'" << k.name << "' is " << v << ", expected " << k.low << " to " << k.high;
+        throw fail(text.str());
+      }
+    };
+    std::visit(Visit{[&](std::string Config::*f) {
+                       if (k.required && (config.*f).empty())
+                         throw fail(std::string("'") + k.name + "' is missing; give it in the config or as --" + k.name);
+                     },
+                     [](bool Config::*) {}, [&](int64_t Config::*f) { number(double(config.*f)); },
+                     [&](double Config::*f) { number(config.*f); }},
+               k.field);
+  }
+  const auto& id = config.camera_id;
+  if (id.size() > 64 || id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != std::string::npos)
+    throw fail("'camera_id' must be 1 to 64 letters, digits, '-', '_' or '.'");
+  if (config.log_level != "debug" && config.log_level != "info" && config.log_level != "warn" && config.log_level != "error")
+    throw fail("'log_level' is '" + config.log_level + "', expected debug, info, warn or error");
+  if (config.server.rfind(':') == std::string::npos) throw fail("'server' is '" + config.server + "', expected HOST:PORT");
+}
+
+}  // namespace
+
+Action parse_command_line(int argc, char** argv, Config& config) {
+  CLI::App app{"ruyicam-edge: turns a camera's frames into bounded features; nothing else leaves the device"};
+  std::string file;
+  bool print = false, version = false;
+  app.add_option("--config", file, "TOML file; every key is also a flag");
+  app.add_flag("--print-config", print, "print the resulting configuration as TOML and exit");
+  app.add_flag("--version", version, "print the version and exit");
+  Config flags;
+  std::vector<CLI::Option*> options;
+  for (const Key& k : keys()) {
+    const std::string name = std::string("--") + k.name;
+    options.push_back(std::visit(
+        Visit{[&](std::string Config::*f) { return app.add_option(name, flags.*f, k.help); },
+              [&](bool Config::*f) { return app.add_flag(name + ",!--no-" + k.name, flags.*f, k.help); },
+              [&](int64_t Config::*f) { return app.add_option(name, flags.*f, k.help); },
+              [&](double Config::*f) { return app.add_option(name, flags.*f, k.help); }},
+        k.field));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::cout << app.help();
+    return Action::kExit;
+  } catch (const CLI::ParseError& error) {
+    throw Error(Exit::kUsage, error.what());
+  }
+  if (version) {
+    std::cout << "ruyicam-edge " << kVersion << "\n";
+    return Action::kExit;
+  }
+  if (!file.empty()) read_toml(file, config);
+  for (size_t i = 0; i < keys().size(); ++i)
+    if (options[i]->count() > 0) std::visit([&](auto f) { config.*f = flags.*f; }, keys()[i].field);
+  if (print) return Action::kPrintConfig;
+  check(config);
+  return Action::kRun;
+}
+
+std::string to_toml(const Config& config) {
+  toml::table table;
+  for (const Key& k : keys()) std::visit([&](auto f) { table.insert(k.name, config.*f); }, k.field);
+  std::ostringstream out;
+  out << table << "\n";
+  return out.str();
+}
+
+}  // namespace ruyicam::edge

@@ -1,0 +1,35 @@
+// The configuration of one device: a TOML file whose every key is also a flag.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace ruyicam::edge {
+
+struct Config {
+  std::string source;
+  std::string camera_id;
+  std::string bundle;
+  std::string public_key;
+  std::string server;  // host:port
+  std::string ca, cert, key;
+  std::string state_dir = "state";
+  std::string stats;  // file for figures of the run, written at exit
+  std::string log_level = "info";
+  bool realtime = false;
+  int64_t source_timeout_s = 10;
+  int64_t drain_timeout_s = 60;
+  int64_t threads = 1;
+  int64_t spool_max_bytes = 64 << 20;
+  double bits_per_second = 0;  // 0: the bundle's ceiling; a smaller number lowers it
+  double bits_per_day = 0;
+};
+
+enum class Action { kRun, kPrintConfig, kExit };
+
+// Command line over file over defaults. Prints help and version itself. Throws Error(kUsage) with one line that names
+// the file, the key and what would be right.
+Action parse_command_line(int argc, char** argv, Config& config);
+// The configuration as TOML that parse_command_line reads back.
+std::string to_toml(const Config& config);
+
+}  // namespace ruyicam::edge

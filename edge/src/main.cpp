@@ -1,0 +1,72 @@
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "config.hpp"
+#include "error.hpp"
+#include "runtime.hpp"
+
+namespace {
+
+std::atomic<bool> stop{false};
+
+void on_signal(int) { stop = true; }
+
+// One JSON object a line: time, level, message.
+class JsonText : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+    const std::string text =
+        nlohmann::json(std::string(message.payload.data(), message.payload.size())).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    out.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<JsonText>(); }
+};
+
+void set_up_logging(const std::string& level) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+  formatter->add_flag<JsonText>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","message":%*})");
+  auto logger = spdlog::stderr_logger_mt("edge");
+  logger->set_formatter(std::move(formatter));
+  logger->set_level(spdlog::level::from_str(level));
+  spdlog::set_default_logger(logger);
+}
+
+// A core file would hold pictures.
+void forbid_core_files() {
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  prctl(PR_SET_DUMPABLE, 0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace ruyicam::edge;
+  try {
+    Config config;
+    switch (parse_command_line(argc, argv, config)) {
+      case Action::kExit: return 0;
+      case Action::kPrintConfig: std::cout << to_toml(config); return 0;
+      case Action::kRun: break;
+    }
+    forbid_core_files();
+    set_up_logging(config.log_level == "warn" ? "warning" : config.log_level);
+    std::signal(SIGTERM, on_signal);
+    std::signal(SIGINT, on_signal);
+    std::signal(SIGXFSZ, SIG_IGN);
+    return int(run(config, stop));
+  } catch (const Error& error) {
+    std::cerr << "ruyicam-edge: " << error.what() << "\n";
+    return int(error.code());
+  } catch (const std::exception& error) {
+    std::cerr << "ruyicam-edge: internal error: " << error.what() << "\n";
+    return int(Exit::kInternal);
+  }
+}

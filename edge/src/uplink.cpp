@@ -1,0 +1,176 @@
+#include "uplink.hpp"
+
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+
+#include <deque>
+#include <random>
+
+#include "error.hpp"
+#include "ruyicam/v1/uplink.grpc.pb.h"
+
+namespace ruyicam::edge {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Packets on the way at once: a second of a busy link, and little enough to send again.
+constexpr size_t kInFlight = 512;
+constexpr auto kGrace = std::chrono::seconds(2);
+constexpr int kFirstBackoffMs = 200, kLastBackoffMs = 5000;
+
+}  // namespace
+
+struct Uplink::Channel {
+  grpc::ClientContext* context = nullptr;  // of the stream that is open, under Uplink::mutex_
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::Uplink::Stub> stub;
+};
+
+Uplink::Uplink(std::string server, Credentials credentials, Spool& spool, Latencies& latencies)
+    : server_(std::move(server)), credentials_(std::move(credentials)), spool_(spool), latencies_(latencies),
+      channel_(std::make_unique<Channel>()) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastBackoffMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  channel_->channel = grpc::CreateCustomChannel(
+      server_, grpc::SslCredentials({credentials_.ca, credentials_.key, credentials_.cert}), arguments);
+  channel_->stub = v1::Uplink::NewStub(channel_->channel);
+  thread_ = std::thread([this] { run(); });
+}
+
+Uplink::~Uplink() { stop(); }
+
+// Lets the open stream end by itself for a moment; a link that hangs is cut.
+void Uplink::stop() {
+  stop_ = true;
+  if (!thread_.joinable()) return;
+  const auto until = Clock::now() + kGrace;
+  while (!finished_ && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  {
+    const std::lock_guard lock(mutex_);
+    if (channel_->context) channel_->context->TryCancel();
+  }
+  thread_.join();
+}
+
+void Uplink::run() {
+  std::mt19937 random(std::random_device{}());
+  int backoff = kFirstBackoffMs;
+  try {
+    while (!stop_) {
+      const uint64_t before = acknowledged_;
+      connect_once();
+      if (stop_) break;
+      spool_.rewind();
+      if (acknowledged_ > before) backoff = kFirstBackoffMs;
+      const auto until = Clock::now() + std::chrono::milliseconds(std::uniform_int_distribution<int>(backoff / 2, backoff)(random));
+      while (!stop_ && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      backoff = std::min(2 * backoff, kLastBackoffMs);
+    }
+  } catch (const std::exception& error) {
+    const std::lock_guard lock(mutex_);
+    problem_ = error.what();
+  }
+  finished_ = true;
+}
+
+// One stream, from connecting to its end. The caller rewinds the spool.
+void Uplink::connect_once() {
+  grpc::ClientContext context;
+  const auto announce = [&](grpc::ClientContext* c) {
+    const std::lock_guard lock(mutex_);
+    channel_->context = c;
+  };
+  announce(&context);
+  struct Withdraw {
+    decltype(announce)& f;
+    ~Withdraw() { f(nullptr); }
+  } withdraw{announce};
+  const auto stream = channel_->stub->Stream(&context);
+  ++connections_;
+  struct Sent {
+    std::string boot;
+    uint64_t sequence;
+    Clock::time_point at;
+  };
+  std::mutex mutex;
+  std::deque<Sent> in_flight;
+  std::atomic<bool> broken{false};
+  std::thread reader([&] {
+    v1::Ack ack;
+    while (stream->Read(&ack)) {
+      size_t count = 0;
+      {
+        const std::lock_guard lock(mutex);
+        // An acknowledgement covers all earlier packets of its boot, and those of boots sent before it.
+        size_t upto = 0;
+        for (size_t i = 0; i < in_flight.size(); ++i)
+          if (in_flight[i].boot == ack.boot_id() && in_flight[i].sequence <= ack.sequence()) upto = i + 1;
+        const auto now = Clock::now();
+        for (; count < upto; ++count) {
+          latencies_.add("uplink", std::chrono::duration<double, std::micro>(now - in_flight.front().at).count());
+          in_flight.pop_front();
+        }
+      }
+      spool_.acknowledge(count);
+      acknowledged_ += count;
+    }
+    broken = true;
+  });
+  v1::FeaturePacket packet;
+  while (!stop_ && !broken) {
+    {
+      std::unique_lock lock(mutex);
+      if (in_flight.size() >= kInFlight) {
+        lock.unlock();
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        continue;
+      }
+    }
+    const auto bytes = spool_.next(50);
+    if (!bytes) continue;
+    if (!packet.ParseFromString(*bytes)) {
+      context.TryCancel();
+      reader.join();
+      throw Error(Exit::kStorage, "a spooled packet cannot be parsed");
+    }
+    {
+      const std::lock_guard lock(mutex);
+      in_flight.push_back({packet.boot_id(), packet.sequence(), Clock::now()});
+    }
+    if (!stream->Write(packet)) break;
+    ++sent_;
+  }
+  if (stop_)
+    stream->WritesDone();
+  else
+    context.TryCancel();
+  reader.join();
+  const grpc::Status status = stream->Finish();
+  if (!status.ok() && !stop_) {
+    ++failures_;
+    spdlog::warn("uplink to {} broke: {} ({}); {} packets wait", server_, status.error_message(),
+                 int(status.error_code()), spool_.pending());
+  }
+}
+
+bool Uplink::drain(int timeout_s, const std::atomic<bool>& give_up) {
+  const auto until = Clock::now() + std::chrono::seconds(timeout_s);
+  while (!spool_.empty() && Clock::now() < until && !give_up && problem().empty())
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  stop();
+  return spool_.empty();
+}
+
+UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_}; }
+
+std::string Uplink::problem() const {
+  const std::lock_guard lock(mutex_);
+  return problem_;
+}
+
+}  // namespace ruyicam::edge
