@@ -10,9 +10,15 @@ from ruyicam.kernels import Preprocessor
 
 
 def augmented_input(
-    frames: np.ndarray, times_ns: np.ndarray, config: InputConfig, window: int, rng: np.random.Generator
+    frames: np.ndarray,
+    times_ns: np.ndarray,
+    config: InputConfig,
+    window: int,
+    rng: np.random.Generator,
+    reversible: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of a clip: tempo, start, crop, flip, tilt, shake, brightness, contrast, sensor noise.
+    """A random view of a clip: tempo, start, crop, flip, tilt, shake, brightness, contrast, gamma, a hidden
+    patch, sensor noise, and the arrow of time where the label does not depend on it (`reversible`).
 
     frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool [window]),
     the newest tick last.
@@ -20,6 +26,8 @@ def augmented_input(
     tempo = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
     ticks = np.floor(times_ns * tempo * config.rate_hz / 1e9).astype(np.int64)
     _, chosen = np.unique(ticks, return_index=True)
+    if reversible and rng.random() < 0.5:
+        chosen = chosen[::-1]
     spare = len(chosen) - window
     if spare > 0:
         # Now and then the background has had time to settle before the window begins.
@@ -34,6 +42,9 @@ def augmented_input(
     left, top = rng.uniform(0, width - box_w), rng.uniform(0, max(height - box_h, 1e-3))
     flip = rng.random() < 0.5
     angle = np.deg2rad(rng.uniform(-5, 5))
+    table = 255 * (np.arange(256) / 255) ** np.exp(rng.uniform(-0.4, 0.4))
+    patch_w, patch_h = int(rng.uniform(0, 0.4) * config.width), int(rng.uniform(0, 0.4) * config.height)
+    patch_x, patch_y = int(rng.integers(0, config.width - patch_w)), int(rng.integers(0, config.height - patch_h))
     gain, lift = rng.uniform(0.7, 1.4), rng.uniform(-25, 25)
     noise = rng.uniform(0, 4) if rng.random() < 0.5 else 0.0
     shake = rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0
@@ -55,7 +66,8 @@ def augmented_input(
             frames[i], to_source, (out_w, out_h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        x = view.astype(np.float32) * gain + lift
+        view[patch_y : patch_y + patch_h, patch_x : patch_x + patch_w] = 128
+        x = table[view].astype(np.float32) * gain + lift
         if noise:
             x += rng.normal(0, noise, x.shape).astype(np.float32)
         outputs.append(kernel.process(np.clip(x, 0, 255).astype(np.uint8)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family.config import InputConfig
 from ruyicam.kernels import Preprocessor
 
@@ -24,23 +25,23 @@ class Clip:
 
 
 def find_clips(folders: list[Path], labels: tuple[str, ...]) -> list[Clip]:
-    """All clips under `folder/label/`, sorted. Raises ValueError for a missing or empty folder or an unknown label."""
+    """All clips under `folder/label/`, sorted. RuyicamError(USAGE) for a missing or empty folder or an unknown label."""
     clips = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"data folder {folder} does not exist; expected folders label/clip.mp4")
+            raise RuyicamError(Exit.USAGE, f"data folder {folder} does not exist; expected folders label/clip.mp4")
         found = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in SUFFIXES)
         if not found:
-            raise ValueError(f"data folder {folder} holds no clips; expected folders label/clip.mp4")
+            raise RuyicamError(Exit.USAGE, f"data folder {folder} holds no clips; expected folders label/clip.mp4")
         clips += [Clip(p, p.parent.name) for p in found]
     unknown = sorted({c.label for c in clips} - set(labels))
     if unknown:
-        raise ValueError(f"label '{unknown[0]}' is not one of the configured labels {', '.join(labels)}")
+        raise RuyicamError(Exit.USAGE, f"label '{unknown[0]}' is not one of the configured labels {', '.join(labels)}")
     return clips
 
 
 def luma_frames(path: str | Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (time in ns from the first frame, luma uint8 [h, w]). Raises ValueError for what cannot be decoded."""
+    """Yields (time in ns from the first frame, luma uint8 [h, w]). RuyicamError(SOURCE) for what cannot be decoded."""
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -54,7 +55,7 @@ def luma_frames(path: str | Path) -> Iterator[tuple[int, np.ndarray]]:
                 first = time if first is None else first
                 yield time - first, rows[: frame.height, : frame.width]
     except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"clip {path} cannot be decoded: {error}") from error
+        raise RuyicamError(Exit.SOURCE, f"clip {path} cannot be decoded: {error}") from error
 
 
 def tick_of(time_ns: int, rate_hz: int) -> int:
@@ -62,8 +63,8 @@ def tick_of(time_ns: int, rate_hz: int) -> int:
     return time_ns * rate_hz // 1_000_000_000
 
 
-def model_input(path: str | Path, config: InputConfig) -> np.ndarray:
-    """The encoder's input for a whole clip, as the device makes it: int8 [ticks, 3, height, width]."""
+def model_input(path: str | Path, config: InputConfig, limit: int | None = None) -> np.ndarray:
+    """The encoder's input for a clip (its first `limit` ticks), as the device makes it: int8 [ticks, 3, height, width]."""
     kernel = Preprocessor(
         width=config.width,
         height=config.height,
@@ -75,6 +76,8 @@ def model_input(path: str | Path, config: InputConfig) -> np.ndarray:
         if (tick := tick_of(time, config.rate_hz)) > last:
             last = tick
             out.append(kernel.process(luma))
+            if len(out) == limit:
+                break
     if not out:
-        raise ValueError(f"clip {path} holds no frames")
+        raise RuyicamError(Exit.SOURCE, f"clip {path} holds no frames")
     return np.stack(out)

@@ -42,8 +42,10 @@ class AugmentedClips(Dataset):
         draw, index = item
         rng = np.random.default_rng([self.seed, draw, index])
         frames, times = self.store[index]
-        x, exists = augmented_input(frames, times, self.config.input, self.config.window, rng)
-        return torch.from_numpy(x), torch.from_numpy(exists), self.config.labels.index(self.clips[index].label)
+        label = self.clips[index].label
+        # A fall played backwards is someone getting up.
+        x, exists = augmented_input(frames, times, self.config.input, self.config.window, rng, label != "fall")
+        return torch.from_numpy(x), torch.from_numpy(exists), self.config.labels.index(label)
 
 
 def plain_window(clip: Clip, config: FamilyConfig) -> tuple[torch.Tensor, torch.Tensor]:

@@ -39,9 +39,9 @@ class MappingConfig(_Strict):
     shift: int = Field(16, ge=1, le=62)
     lut_range: int = Field(48, ge=1, le=32767, description="largest |u| before clipping")
     lut_gain: float = Field(40.0, gt=0, description="table steps per unit of tanh's argument")
-    clip: int = Field(136, ge=1, le=1 << 20)
+    clip: int = Field(304, ge=1, le=1 << 20)
     sigma: float = Field(8.0, ge=0.25, le=512)
-    bits: int = Field(7, ge=2, le=16)
+    bits: int = Field(8, ge=2, le=16)
 
 
 class TrunkConfig(_Strict):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ruyicam.cloud.family import FamilyConfig
 
@@ -22,6 +19,7 @@ class TrainConfig(BaseModel):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     distillation: float = Field(0.5, ge=0, description="weight of KL(shallower exit, deepest exit)")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights that are saved")
+    mixup: float = Field(0.4, ge=0, description="Beta parameter of mixing two windows (arXiv 1710.09412); 0: off")
     release_dropout: float = Field(0.5, ge=0, le=1, description="share of windows in which ticks are withheld")
     label_weights: dict[str, float] = Field({}, description="how often a label is drawn, relative to the others")
     seed: int = Field(1, ge=0)
@@ -29,21 +27,8 @@ class TrainConfig(BaseModel):
 
 
 class RunConfig(BaseModel):
-    """[model] and [train] of the file."""
+    """[model] and [train] of the file; read it with `ruyicam.cloud.toml.load_toml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: FamilyConfig = FamilyConfig()
     train: TrainConfig = TrainConfig()
-
-    @classmethod
-    def load(cls, path: str | Path) -> RunConfig:
-        """Raises ValueError with one line that names the file, the key and what is wrong there."""
-        try:
-            return cls.model_validate(tomllib.loads(Path(path).read_text()))
-        except OSError as error:
-            raise ValueError(f"config {path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"config {path}: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"config {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.dataset import AugmentedClips, plain_window
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 from .config import RunConfig, TrainConfig
@@ -43,6 +44,18 @@ def hide_beginning(exists: torch.Tensor, generator: torch.Generator) -> torch.Te
         if torch.rand((), generator=generator) < 0.3:
             exists[row, : int(torch.randint(0, exists.shape[1] - 4, (), generator=generator))] = False
     return exists
+
+
+def mix(
+    frames: torch.Tensor, exists: torch.Tensor, targets: torch.Tensor, beta: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mixup (arXiv 1710.09412) of each window with another of the batch; a tick exists where either has one."""
+    if beta <= 0:
+        return frames, exists, targets
+    share = float(rng.beta(beta, beta))
+    other = torch.from_numpy(rng.permutation(len(frames)))
+    mixed = share * frames.float() + (1 - share) * frames[other].float()
+    return mixed, exists | exists[other], share * targets + (1 - share) * targets[other]
 
 
 def _schedule(config: TrainConfig, steps: int):
@@ -84,7 +97,7 @@ def train(config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | Non
     """Trains into `out` (config.json, model.safetensors, state.pt, TensorBoard logs) and returns the averaged model.
 
     Continues from `out/state.pt` if it is there; the result is the same, bit for bit, on the same machine and threads.
-    Raises ValueError if that state belongs to another configuration.
+    RuyicamError(USAGE) if that state belongs to another configuration.
     """
     t = config.train
     torch.manual_seed(t.seed)
@@ -105,7 +118,7 @@ def train(config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | Non
     if (out / STATE).exists():
         state = torch.load(out / STATE, weights_only=True)
         if state["config"] != config.model_dump_json():
-            raise ValueError(f"{out / STATE} was made with another configuration; choose a new --out or remove it")
+            raise RuyicamError(Exit.USAGE, f"{out / STATE} was made with another configuration; choose a new --out or remove it")
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
@@ -126,11 +139,14 @@ def train(config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | Non
             # Every epoch starts its own stream of random numbers, so a resumed run draws the same ones.
             torch.manual_seed(int(np.random.default_rng([t.seed, 2, epoch]).integers(2**62)))
             generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+            rng = np.random.default_rng([t.seed, 3, epoch])
             sums: dict[str, float] = {}
             for frames, exists, labels in loader:
                 exists = hide_beginning(exists, generator)
+                targets = torch.nn.functional.one_hot(labels, len(config.model.labels)).float()
+                frames, exists, targets = mix(frames, exists, targets, t.mixup, rng)
                 released = withheld_ticks(*exists.shape, t.release_dropout, generator)
-                loss, logged = family_loss(*model(frames, exists, released), labels, t)
+                loss, logged = family_loss(*model(frames, exists, released), targets, t)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,0 +1,27 @@
+"""Errors that a user reads: one line, and the documented exit code that goes with it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes, the same in every command of the project (README, "Exit codes")."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    SOURCE = 3
+    BUNDLE = 4
+    CREDENTIALS = 5
+    STORAGE = 6
+    ADDRESS = 7
+    UNDELIVERED = 8
+
+
+class RuyicamError(Exception):
+    """An expected failure. `code` is the process's exit code; the message is one line."""
+
+    def __init__(self, code: Exit, message: str):
+        super().__init__(message)
+        self.code = code

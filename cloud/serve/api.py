@@ -1,0 +1,113 @@
+"""The HTTP side: events, windows, health, metrics."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import FastAPI, HTTPException, Query, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from .store import Store
+from .tables import Event, Window
+
+
+def _iso(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+class EventOut(BaseModel):
+    """One event; times in UTC."""
+
+    id: int
+    camera_id: str
+    boot_id: str
+    behaviour: str
+    alert: bool
+    confidence: float | None
+    tier: str
+    begin: str
+    end: str
+    seconds: float
+    first_tick: int
+    last_tick: int
+
+    @classmethod
+    def of(cls, e: Event) -> EventOut:
+        """From the table's row."""
+        return cls(
+            begin=_iso(e.begin_us),
+            end=_iso(e.end_us),
+            seconds=(e.end_us - e.begin_us) / 1e6,
+            **{k: getattr(e, k) for k in ("id", "camera_id", "boot_id", "behaviour", "alert", "confidence", "tier")},
+            first_tick=e.first_tick,
+            last_tick=e.last_tick,
+        )
+
+
+class WindowOut(BaseModel):
+    """What one tier said of one window."""
+
+    start: int
+    end: int
+    tier: str
+    behaviour: str
+    confidence: float | None
+    probabilities: list[float] | None
+
+    @classmethod
+    def of(cls, w: Window) -> WindowOut:
+        """From the table's row."""
+        return cls(**{k: getattr(w, k) for k in cls.model_fields})
+
+
+class BootOut(BaseModel):
+    """How far one run of a device has been read."""
+
+    camera_id: str
+    boot_id: str
+    packets: int
+    newest: int
+    ended: bool
+    closed: bool
+    ledger_releases: int
+    ledger_bits: float
+    windows: list[WindowOut]
+
+
+def make_api(store: Store, version: str) -> FastAPI:
+    """The application; every answer is JSON but /metrics."""
+    app = FastAPI(title="ruyicam", version=version)
+
+    @app.get("/healthz")
+    def healthz() -> dict:
+        store.events(limit=1)
+        return {"status": "ok", "version": version}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/v1/events")
+    def events(
+        camera_id: str | None = None,
+        boot_id: str | None = None,
+        since_us: int = Query(0, ge=0, description="only events that end at or after this Unix time in microseconds"),
+        alerts: bool = Query(False, description="only behaviours that someone should look at"),
+        limit: int = Query(100, ge=1, le=1000),
+    ) -> list[EventOut]:
+        return [EventOut.of(e) for e in store.events(camera_id, boot_id, since_us, alerts, limit)]
+
+    @app.get("/v1/boots/{boot_id}")
+    def boot(boot_id: str) -> BootOut:
+        found = store.boot(boot_id)
+        if found is None:
+            raise HTTPException(404, f"boot {boot_id} is not known here")
+        fields = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits")
+        return BootOut(
+            packets=store.packet_count(boot_id),
+            windows=[WindowOut.of(w) for w in store.windows(boot_id)],
+            **{k: getattr(found, k) for k in fields},
+        )
+
+    return app

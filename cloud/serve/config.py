@@ -1,0 +1,24 @@
+"""The server's configuration: one TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerConfig(BaseModel):
+    """Every key of server.toml. Addresses are HOST:PORT; port 0 takes a free one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    grpc: str = Field("0.0.0.0:7443", pattern=r"^.+:\d{1,5}$", description="address of the uplink (mutual TLS)")
+    http: str = Field("127.0.0.1:8080", pattern=r"^.+:\d{1,5}$", description="address of API, health and metrics")
+    ca: Path = Field(description="PEM: authority of the devices' certificates")
+    cert: Path = Field(description="PEM: the server's certificate")
+    key: Path = Field(description="PEM: its private key")
+    model: Path = Field(description="checkpoint folder with config.json and model.safetensors")
+    bundles: list[Path] = Field(min_length=1, description="bundles whose packets are welcome")
+    public_key: Path = Field(description="PEM: Ed25519 key that they are signed with")
+    database: str = Field("sqlite:///ruyicam.db", description="SQLAlchemy URL")
+    stride_ticks: int = Field(10, ge=1, description="ticks from one window to the next")
+    idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")

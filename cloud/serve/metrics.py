@@ -1,0 +1,16 @@
+"""Prometheus metrics of the service."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+PACKETS = Counter("ruyicam_packets_total", "Packets stored", ["camera"])
+REJECTED = Counter("ruyicam_packets_rejected_total", "Packets refused")
+WINDOWS = Counter("ruyicam_windows_total", "Windows read by the reasoner")
+EVENTS = Counter("ruyicam_events_total", "Events opened")
+REASONING = Histogram("ruyicam_reasoning_seconds", "Time of one forward pass over a batch of windows")
+LATENCY = Histogram(
+    "ruyicam_packet_to_event_seconds",
+    "From the newest packet of a window to its verdict",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+)

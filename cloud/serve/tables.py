@@ -1,0 +1,74 @@
+"""The tables of the service."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """All tables of the service."""
+
+
+class Boot(Base):
+    """One run of one camera's device runtime, and how far its windows have been read."""
+
+    __tablename__ = "boots"
+    camera_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    boot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    bundle_id: Mapped[str] = mapped_column(String(32))
+    newest: Mapped[int] = mapped_column(BigInteger, default=-1)
+    next_start: Mapped[int] = mapped_column(BigInteger, default=0)
+    ended: Mapped[bool] = mapped_column(Boolean, default=False)
+    closed: Mapped[bool] = mapped_column(Boolean, default=False)
+    seen_at: Mapped[float] = mapped_column(Float, default=0.0)
+    ledger_releases: Mapped[int] = mapped_column(BigInteger, default=0)
+    ledger_bits: Mapped[float] = mapped_column(Float, default=0.0)
+    __table_args__ = (Index("boots_open", "closed"),)
+
+
+class Packet(Base):
+    """One tick as it arrived; stored before it is acknowledged."""
+
+    __tablename__ = "packets"
+    camera_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    boot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    captured_at_us: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[int] = mapped_column(Integer)
+    token: Mapped[int] = mapped_column(Integer)
+    features: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Window(Base):
+    """What one tier said of one window of ticks."""
+
+    __tablename__ = "windows"
+    camera_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    boot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    tier: Mapped[str] = mapped_column(String(32), primary_key=True)
+    end: Mapped[int] = mapped_column(BigInteger)
+    behaviour: Mapped[str] = mapped_column(String(64))
+    # Of the behaviour; NULL where the tier gives none (a token) or had nothing to read.
+    confidence: Mapped[float | None] = mapped_column(Float)
+    probabilities: Mapped[list | None] = mapped_column(JSON)
+
+
+class Event(Base):
+    """A stretch of time with one behaviour, as the deepest tier sees it."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    camera_id: Mapped[str] = mapped_column(String(64))
+    boot_id: Mapped[str] = mapped_column(String(32))
+    first_tick: Mapped[int] = mapped_column(BigInteger)
+    last_tick: Mapped[int] = mapped_column(BigInteger)
+    begin_us: Mapped[int] = mapped_column(BigInteger)
+    end_us: Mapped[int] = mapped_column(BigInteger)
+    behaviour: Mapped[str] = mapped_column(String(64))
+    alert: Mapped[bool] = mapped_column(Boolean)
+    confidence: Mapped[float | None] = mapped_column(Float)
+    tier: Mapped[str] = mapped_column(String(32))
+    windows: Mapped[int] = mapped_column(Integer, default=1)
+    __table_args__ = (UniqueConstraint("camera_id", "boot_id", "first_tick"), Index("events_time", "begin_us"))

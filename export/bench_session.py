@@ -1,0 +1,159 @@
+"""A whole system on this machine for a while: authority, keys, bundle, the real server, the real edge binary."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from .pki import Authority
+
+CAMERA = "camera-1"
+
+
+def find_edge(given: Path | None = None) -> Path:
+    """The edge binary: `given`, $RUYICAM_EDGE, PATH, or this checkout's build. RuyicamError(USAGE) if there is none."""
+    if given is None and "RUYICAM_EDGE" in os.environ:
+        given = Path(os.environ["RUYICAM_EDGE"])
+    if given is not None:
+        if not given.is_file():
+            raise RuyicamError(Exit.USAGE, f"edge binary {given} does not exist")
+        return given
+    on_path = shutil.which("ruyicam-edge")
+    built = Path(__file__).resolve().parent.parent / "build" / "default" / "edge" / "ruyicam-edge"
+    if on_path is None and not built.is_file():
+        raise RuyicamError(Exit.USAGE, "ruyicam-edge was not found: build it with 'make setup', or set RUYICAM_EDGE")
+    return built if built.is_file() else Path(on_path or "")
+
+
+class BenchSession:
+    """Context manager. `folder` holds everything; a temporary one is removed at the end."""
+
+    def __init__(self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None):
+        self.model, self.bundle, self.public_key = model, bundle, public_key
+        self.edge = find_edge(edge)
+        self._temporary = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="ruyicam-"))
+        self.server: subprocess.Popen | None = None
+        self.grpc = self.http = ""
+
+    def __enter__(self) -> BenchSession:
+        self.authority = Authority(self.folder / "tls", days=1)
+        self.server_cert = self.authority.server(["localhost", "127.0.0.1"])
+        self.camera_cert = self.authority.camera(CAMERA)
+        try:
+            self.start_server()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_server()
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def server_config(self, **changed: Any) -> Path:
+        """Writes server.toml; keyword arguments replace keys."""
+        keys = {
+            "grpc": self.grpc or "127.0.0.1:0",
+            "http": self.http or "127.0.0.1:0",
+            "ca": str(self.authority.ca),
+            "cert": str(self.server_cert.cert),
+            "key": str(self.server_cert.key),
+            "model": str(self.model),
+            "bundles": [str(self.bundle)],
+            "public_key": str(self.public_key),
+            "database": f"sqlite:///{self.folder / 'server.db'}",
+        } | changed
+        path = self.folder / "server.toml"
+        path.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()))
+        return path
+
+    def start_server(self) -> None:
+        """Starts `ruyicam serve`; after a stop on the same addresses and database."""
+        with open(self.folder / "server.log", "ab") as log:
+            # -P: a folder called kernels in the working directory would hide a package of that name.
+            self.server = subprocess.Popen(
+                [sys.executable, "-P", "-m", "ruyicam.export.cli", "serve", "--config", str(self.server_config())],
+                stdout=subprocess.PIPE, stderr=log, text=True,
+            )
+        assert self.server.stdout is not None
+        line = self.server.stdout.readline()
+        if "ready" not in line:
+            why = (self.folder / "server.log").read_text().strip().splitlines() or ["no output"]
+            raise RuyicamError(Exit(self.server.wait()), f"the server did not start: {why[-1]}")
+        words = dict(w.split("=", 1) for w in line.split() if "=" in w)
+        self.grpc, self.http = words["grpc"], words["http"]
+
+    def stop_server(self, kill: bool = False) -> None:
+        """SIGTERM, or SIGKILL."""
+        if self.server is None:
+            return
+        (self.server.kill if kill else self.server.terminate)()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(10)
+        if self.server.poll() is None:
+            self.server.kill()
+            self.server.wait()
+        if self.server.stdout:
+            self.server.stdout.close()
+        self.server = None
+
+    def get(self, path: str) -> Any:
+        """JSON of a GET on the server's API."""
+        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def edge_command(self, source: str, state: Path, stats: Path | None = None, **flags: Any) -> list[str]:
+        """Command line of the edge binary; keyword arguments are further keys of its configuration."""
+        keys = {
+            "source": source,
+            "camera_id": CAMERA,
+            "bundle": self.bundle,
+            "public_key": self.public_key,
+            "server": self.grpc.replace("0.0.0.0", "127.0.0.1"),
+            "ca": self.authority.ca,
+            "cert": self.camera_cert.cert,
+            "key": self.camera_cert.key,
+            "state_dir": state,
+        } | flags
+        if stats is not None:
+            keys["stats"] = stats
+        command = [str(self.edge)]
+        for key, value in keys.items():
+            command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+        return command
+
+    def play(self, source: str, name: str = "run", **flags: Any) -> dict:
+        """Runs the edge binary on a source to its end and returns its figures. Raises RuyicamError with its message."""
+        state, stats = self.folder / name, self.folder / f"{name}.json"
+        done = subprocess.run(self.edge_command(source, state, stats, **flags), capture_output=True, text=True)
+        if done.returncode != 0:
+            lines = [x for x in done.stderr.splitlines() if x.startswith("ruyicam-edge: ")] or done.stderr.splitlines()
+            message = lines[-1].removeprefix("ruyicam-edge: ") if lines else f"exit code {done.returncode}"
+            code = Exit(done.returncode) if done.returncode in set(Exit) else Exit.INTERNAL
+            raise RuyicamError(code, message)
+        return json.loads(stats.read_text())
+
+    def wait_read(self, boot_id: str, timeout_s: float = 30) -> dict:
+        """Waits until the server has read all windows of a boot; its GET /v1/boots/ID."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            with contextlib.suppress(urllib.error.URLError):
+                boot = self.get(f"/v1/boots/{boot_id}")
+                if boot["ended"] and boot["closed"]:
+                    return boot
+            time.sleep(0.02)
+        raise RuyicamError(Exit.UNDELIVERED, f"the server has not read all of boot {boot_id} after {timeout_s:.0f} s")

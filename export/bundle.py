@@ -1,0 +1,171 @@
+"""The bundle: what a device needs of a trained family, signed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from safetensors.numpy import save_file
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.family import Family
+
+from .graph import OPSET, export_graph, worst_error
+
+SCHEMA = 1
+FILES = ("edge.onnx", "mapping.safetensors")
+# Ceilings of the profile `reasoning`: every tick of a busy second, and a quarter of a day's ticks.
+_SECOND_MARGIN = 1.25
+_DAY_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export has to show: worst absolute error of ONNX Runtime against PyTorch, per output."""
+
+    path: Path
+    bundle_id: str
+    frames_compared: int
+    worst: dict[str, float]
+    opset: int
+
+
+def _privacy(family: Family) -> dict:
+    c, rate = family.config, family.config.input.rate_hz
+    second = c.bits_per_release * rate * _SECOND_MARGIN
+    token = max(-math.log2(p) for p in c.prior)
+    second = max(second, (c.bits_per_release + token) * rate)
+    return {
+        "profile": "reasoning",
+        "clip": c.mapping.clip,
+        "sigma": c.mapping.sigma,
+        "features": c.features,
+        "bits_per_release": c.bits_per_release,
+        "mu_per_release": c.mapping.clip / c.mapping.sigma,
+        "bits_per_second": second,
+        "bits_per_day": second * 86400 * _DAY_SHARE,
+    }
+
+
+def _manifest(family: Family, name: str, version: str, folder: Path, opset: int) -> dict:
+    c, params = family.config, family.mapping.params()
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "version": version,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tier": "edge",
+        "labels": list(c.labels),
+        "alphabet": list(c.alphabet),
+        "token_prior": list(c.prior),
+        "input": c.input.model_dump(),
+        "features": {
+            "tokens": c.tokens,
+            "dim": params.weight.shape[1],
+            "out_dim": params.weight.shape[0],
+            "window": c.window,
+            "packed_bytes": params.packed_bytes,
+        },
+        "mapping": {
+            "input_scale": params.input_scale,
+            "multiplier": params.multiplier,
+            "round": params.round,
+            "shift": params.shift,
+            "clip": params.clip,
+            "bits": params.bits,
+        },
+        "gate": {
+            "look_threshold": c.gate.look_threshold,
+            "around_ticks": c.gate.around_ticks,
+            "heartbeat_ticks": c.gate.heartbeat_ticks,
+        },
+        "privacy": _privacy(family),
+        "onnx": {"opset": opset, "exporter": "torch.onnx dynamo"},
+        "files": {
+            f: {"sha256": hashlib.sha256((folder / f).read_bytes()).hexdigest(), "bytes": (folder / f).stat().st_size}
+            for f in FILES
+        },
+    }
+
+
+def bundle_id(manifest: bytes) -> bytes:
+    """First 16 bytes of the SHA-256 of the manifest's bytes: what packets carry."""
+    return hashlib.sha256(manifest).digest()[:16]
+
+
+def export_bundle(
+    family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1"
+) -> ExportReport:
+    """Writes the signed bundle `out` (NAME.ruyicam), whole or not at all; an older one of that name is replaced.
+
+    frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch.
+    Raises RuyicamError(STORAGE) if it cannot be written, USAGE if `out` is not called NAME.ruyicam.
+    """
+    if out.suffix != ".ruyicam":
+        raise RuyicamError(Exit.USAGE, f"--out is {out}, expected a name that ends in .ruyicam")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror}") from error
+    try:
+        staging.chmod(0o755)
+        export_graph(family, staging / "edge.onnx")
+        model = (staging / "edge.onnx").read_bytes()
+        worst = worst_error(family, model, frames)
+        params = family.mapping.params()
+        save_file(
+            {"weight": params.weight, "bias": params.bias, "lut": params.lut, "noise_cdf": params.noise_cdf},
+            staging / "mapping.safetensors",
+        )
+        manifest = json.dumps(_manifest(family, out.stem, version, staging, OPSET), indent=2).encode() + b"\n"
+        (staging / "manifest.json").write_bytes(manifest)
+        (staging / "manifest.sig").write_bytes(key.sign(manifest))
+        if out.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+            os.rename(out, old / out.name)
+            os.rename(staging, out)
+            shutil.rmtree(old)
+        else:
+            os.rename(staging, out)
+    except OSError as error:
+        raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return ExportReport(out, bundle_id(manifest).hex(), len(frames), worst, OPSET)
+
+
+def verify_bundle(path: Path, key: Ed25519PublicKey) -> dict:
+    """The manifest of a bundle whose signature and hashes hold; RuyicamError(BUNDLE) with one line otherwise."""
+
+    def refuse(why: str) -> RuyicamError:
+        return RuyicamError(Exit.BUNDLE, f"bundle {path}: {why}")
+
+    try:
+        manifest = (path / "manifest.json").read_bytes()
+        if not (path / "manifest.sig").exists():
+            raise refuse("unsigned: there is no manifest.sig")
+        key.verify((path / "manifest.sig").read_bytes(), manifest)
+        content = json.loads(manifest)
+        if content.get("schema") != SCHEMA:
+            raise refuse(f"schema {content.get('schema')}, this version reads schema {SCHEMA}")
+        for name in FILES:
+            if hashlib.sha256((path / name).read_bytes()).hexdigest() != content["files"][name]["sha256"]:
+                raise refuse(f"{name} does not have the hash that the manifest gives")
+    except OSError as error:
+        raise refuse(f"{Path(error.filename or path).name}: {error.strerror}") from error
+    except InvalidSignature as error:
+        raise refuse("the signature does not fit the manifest and the key") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise refuse(f"manifest is malformed: {error!r}") from error
+    return content

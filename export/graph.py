@@ -1,0 +1,104 @@
+"""edge.onnx: encoder, mapping without noise, and the edge tier, as the device runs them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from ruyicam.cloud.family import Family
+
+OPSET = 20
+INPUTS = ("frame", "history", "history_valid")
+OUTPUTS = ("tokens", "probabilities")
+
+
+class EdgeGraph(nn.Module):
+    """One tick on the device.
+
+    frame int8 [1, 3, height, width]; history float [1, W - 1, n], the clipped features of the ticks before, oldest
+    first; history_valid bool [1, W - 1] -> tokens float [T, D], probabilities float [K] of the edge exit.
+    """
+
+    def __init__(self, family: Family):
+        super().__init__()
+        self.encoder, self.mapping, self.tier = family.encoder, family.mapping, family.tier("edge")
+        self.eval()
+
+    def forward(
+        self, frame: torch.Tensor, history: torch.Tensor, history_valid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens = self.encoder(frame)
+        newest = self.mapping.exact(tokens).to(tokens.dtype).unsqueeze(1)
+        valid = torch.cat([history_valid, torch.ones_like(history_valid[:, :1])], 1)
+        answer = self.tier(torch.cat([history, newest], 1), valid)["edge"]
+        return tokens[0], torch.softmax(answer.window, -1)[0]
+
+
+def empty_history(family: Family) -> tuple[torch.Tensor, torch.Tensor]:
+    """The history of a camera that has seen nothing: (float [1, W - 1, n], bool [1, W - 1])."""
+    c = family.config
+    return torch.zeros(1, c.window - 1, c.features), torch.zeros(1, c.window - 1, dtype=torch.bool)
+
+
+def export_graph(family: Family, path: Path) -> onnx.ModelProto:
+    """Writes edge.onnx with the dynamo exporter and checks it. Returns the model."""
+    c = family.config
+    frame = torch.zeros(1, 3, c.input.height, c.input.width, dtype=torch.int8)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            EdgeGraph(family),
+            (frame, *empty_history(family)),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            verbose=False,
+        )
+    model = program.model_proto
+    # Where every node came from in our sources is of no use on a device, and names paths of this machine.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for function in model.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+    onnx.helper.set_model_props(model, {"ruyicam.tier": "edge", "ruyicam.labels": ",".join(c.labels)})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
+    return model
+
+
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """One-threaded CPU session of edge.onnx."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def worst_error(family: Family, model: bytes, frames: np.ndarray) -> dict[str, float]:
+    """Largest difference between ONNX Runtime and PyTorch over int8 [N, 3, h, w] in order, history included."""
+    session, graph = open_session(model), EdgeGraph(family)
+    history, valid = empty_history(family)
+    worst = dict.fromkeys(OUTPUTS, 0.0)
+    for frame in torch.from_numpy(frames).unsqueeze(1):
+        want = graph(frame, history, valid)
+        got = session.run(list(OUTPUTS), {"frame": frame.numpy(), "history": history.numpy(), "history_valid": valid.numpy()})
+        for name, a, b in zip(OUTPUTS, want, got, strict=True):
+            worst[name] = max(worst[name], float(np.abs(a.numpy() - b).max()))
+        u = family.mapping.exact(want[0].unsqueeze(0)).float()
+        history = torch.cat([history[:, 1:], u.unsqueeze(1)], 1)
+        valid = torch.cat([valid[:, 1:], torch.ones(1, 1, dtype=torch.bool)], 1)
+    return worst

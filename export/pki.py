@@ -1,0 +1,90 @@
+"""A small certificate authority for benches and demonstrations: EC P-256 certificates for one server and its cameras."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Paths of a certificate and its private key."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """Issues certificates into one folder: ca.pem, NAME.pem and NAME.key. Its own key is kept in memory only."""
+
+    def __init__(self, folder: Path, days: float = 30):
+        """Raises RuyicamError(STORAGE) if the folder cannot be written, USAGE if it holds an authority already."""
+        self.folder, self.days = folder, days
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ruyicam authority")])
+        builder = self._builder(self._name, self._key.public_key(), days)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        self.ca = folder / "ca.pem"
+        if self.ca.exists():
+            raise RuyicamError(Exit.USAGE, f"{self.ca} exists already; choose another folder")
+        self._write(self.ca, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        end = now + timedelta(days=days)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(min(now, end) - timedelta(days=1))
+            .not_valid_after(end)
+        )
+
+    def _write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise RuyicamError(Exit.STORAGE, f"cannot write {path}: {error.strerror}") from error
+
+    def _issue(self, name: str, usage: x509.ObjectIdentifier, hosts: list[str], days: float | None) -> Certificate:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        builder = self._builder(subject, key.public_key(), self.days if days is None else days)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if hosts:
+            names: list[x509.GeneralName] = []
+            for host in hosts:
+                try:
+                    names.append(x509.IPAddress(ipaddress.ip_address(host)))
+                except ValueError:
+                    names.append(x509.DNSName(host))
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        out = Certificate(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._write(out.key, private, 0o600)
+        self._write(out.cert, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return out
+
+    def server(self, hosts: list[str], days: float | None = None) -> Certificate:
+        """server.pem and server.key for those names and addresses."""
+        return self._issue("server", ExtendedKeyUsageOID.SERVER_AUTH, hosts, days)
+
+    def camera(self, camera_id: str, days: float | None = None) -> Certificate:
+        """CAMERA.pem and CAMERA.key; the common name is the camera id. Negative days: expired already."""
+        return self._issue(camera_id, ExtendedKeyUsageOID.CLIENT_AUTH, [], days)
