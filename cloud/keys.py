@@ -19,9 +19,7 @@ def new_keys(stem: Path) -> tuple[Path, Path]:
         if path.exists():
             raise RuyicamError(Exit.USAGE, f"{path} exists already; keys are never overwritten")
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public_pem = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

@@ -40,12 +40,15 @@ def find_edge(given: Path | None = None) -> Path:
 class BenchSession:
     """Context manager. `folder` holds everything; a temporary one is removed at the end."""
 
-    def __init__(self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None):
+    def __init__(
+        self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None
+    ):
         self.model, self.bundle, self.public_key = model, bundle, public_key
         self.edge = find_edge(edge)
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ruyicam-"))
         self.server: subprocess.Popen | None = None
+        self.server_keys: dict[str, Any] = {}  # replace keys of server.toml
         self.grpc = self.http = ""
 
     def __enter__(self) -> BenchSession:
@@ -64,8 +67,8 @@ class BenchSession:
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def server_config(self, **changed: Any) -> Path:
-        """Writes server.toml; keyword arguments replace keys."""
+    def server_config(self) -> Path:
+        """Writes server.toml."""
         keys = {
             "grpc": self.grpc or "127.0.0.1:0",
             "http": self.http or "127.0.0.1:0",
@@ -76,7 +79,7 @@ class BenchSession:
             "bundles": [str(self.bundle)],
             "public_key": str(self.public_key),
             "database": f"sqlite:///{self.folder / 'server.db'}",
-        } | changed
+        } | self.server_keys
         path = self.folder / "server.toml"
         path.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()))
         return path
@@ -87,7 +90,9 @@ class BenchSession:
             # -P: a folder called kernels in the working directory would hide a package of that name.
             self.server = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ruyicam.export.cli", "serve", "--config", str(self.server_config())],
-                stdout=subprocess.PIPE, stderr=log, text=True,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self.server.stdout is not None
         line = self.server.stdout.readline()

@@ -78,8 +78,17 @@ def export(
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
     report = export_bundle(family, out, key, inputs, version)
     if as_json:
-        print(json.dumps({"bundle": str(report.path), "bundle_id": report.bundle_id, "opset": report.opset,
-                          "frames_compared": report.frames_compared, "worst_error": report.worst}))
+        print(
+            json.dumps(
+                {
+                    "bundle": str(report.path),
+                    "bundle_id": report.bundle_id,
+                    "opset": report.opset,
+                    "frames_compared": report.frames_compared,
+                    "worst_error": report.worst,
+                }
+            )
+        )
         return
     console.print(f"wrote {report.path}, id {report.bundle_id}, ONNX opset {report.opset}")
     errors = ", ".join(f"{name} {value:.2e}" for name, value in report.worst.items())
@@ -100,7 +109,8 @@ def verify(
     p = m["privacy"]
     console.print(f"{bundle}: good; {m['name']} {m['version']}, labels {', '.join(m['labels'])}")
     console.print(
-        f"profile {p['profile']}: at most {p['bits_per_release']:.1f} bits a release, {p['bits_per_second']:.0f} a second, "
+        f"profile {p['profile']}: at most {p['bits_per_release']:.1f} bits a release, "
+        f"{p['bits_per_second']:.0f} a second, "
         f"{p['bits_per_day']:.0f} a day"
     )
 
@@ -145,7 +155,9 @@ def serve(config: Annotated[Path, typer.Option(help="server.toml")]) -> None:
 def evaluate(
     model: Annotated[Path, typer.Option(help="checkpoint folder")],
     data: Annotated[list[Path], typer.Option(help="folder of label/clip.mp4; may be given several times")],
-    through: Annotated[str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")] = "edge",
+    through: Annotated[
+        str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")
+    ] = "edge",
     edge: EdgeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -174,7 +186,9 @@ def evaluate(
     for column in ("tier", "accuracy", "balanced", *(f"recall {x}" for x in labels)):
         table.add_column(column, justify="left" if column == "tier" else "right")
     for tier, s in result["tiers"].items():
-        table.add_row(tier, *(f"{v:.3f}" for v in (s["accuracy"], s["balanced_accuracy"], *(s["recall"][x] for x in labels))))
+        table.add_row(
+            tier, *(f"{v:.3f}" for v in (s["accuracy"], s["balanced_accuracy"], *(s["recall"][x] for x in labels)))
+        )
     console.print(table)
     if "consistency" in result:
         agree = ", ".join(f"{pair} {value:.2f}" for pair, value in result["consistency"].items())

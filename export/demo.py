@@ -40,7 +40,7 @@ def default_model() -> Path:
 
 
 def run_demo(source: str | None, model: Path | None, edge: Path | None) -> dict:
-    """Exports a bundle, starts the server, plays the source through the edge binary; what happened, as one dictionary."""
+    """Exports a bundle, starts the server, plays the source through the edge binary; returns what happened."""
     model = model or default_model()
     source = source or str(default_clip())
     is_file = "://" not in source and not source.startswith(("pipeline:", "v4l2:"))
@@ -74,7 +74,12 @@ def show_demo(result: dict, console: Console) -> None:
         sure = "quiet" if e["confidence"] is None else f"{e['confidence']:.2f}"
         style = "bold red" if e["alert"] else ""
         events.add_row(
-            f"{e['first_tick'] / rate:.1f}", f"{(e['last_tick'] + 1) / rate:.1f}", e["behaviour"], sure, e["tier"], style=style
+            f"{e['first_tick'] / rate:.1f}",
+            f"{(e['last_tick'] + 1) / rate:.1f}",
+            e["behaviour"],
+            sure,
+            e["tier"],
+            style=style,
         )
     console.print(events)
     edge = result["edge"]

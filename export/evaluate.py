@@ -60,9 +60,7 @@ def evaluate_through_edge(
         "clips": len(clips),
         "through": "edge",
         "tiers": {tier: tier_scores(truth, answers, labels) for tier, answers in said.items()},
-        "consistency": {
-            f"{a}/{b}": agreement(said[a], said[b]) for i, a in enumerate(tiers) for b in tiers[i + 1 :]
-        },
+        "consistency": {f"{a}/{b}": agreement(said[a], said[b]) for i, a in enumerate(tiers) for b in tiers[i + 1 :]},
         "bits_per_second": fmean(rates),
         "released_share": released / ticks,
         "profile": profile,

@@ -1,4 +1,4 @@
-"""A small certificate authority for benches and demonstrations: EC P-256 certificates for one server and its cameras."""
+"""A small certificate authority for benches: EC P-256 certificates for one server and its cameras."""
 
 from __future__ import annotations
 

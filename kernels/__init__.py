@@ -101,7 +101,7 @@ class Preprocessor:
         self._impl: Any = reference.Preprocessor(**sizes) if backend == "reference" else _NativePreprocessor(**sizes)
 
     def process(self, luma: Any) -> np.ndarray:
-        """luma uint8 [h, w], rows at any stride -> int8 [3, height, width]. Raises ValueError for a frame under the grid."""
+        """luma uint8 [h, w], rows at any stride -> int8 [3, height, width]. ValueError for a frame under the grid."""
         luma = _view(luma, np.uint8, "luma")
         if self._backend == "reference":
             return self._impl.process(luma)

@@ -50,7 +50,7 @@ def quantize(tokens: np.ndarray, input_scale: float) -> np.ndarray:
 
 
 def clip_l2(u: np.ndarray, clip: int) -> np.ndarray:
-    """Shrinks one frame's features u int16 [n] so that sum(u^2) <= clip^2 exactly; unchanged where that already holds."""
+    """Shrinks one frame's features u int16 [n] so that sum(u^2) <= clip^2 exactly; unchanged if that holds."""
     total = sum(int(x) * int(x) for x in u)
     if total <= clip * clip:
         return u.astype(np.int16)
@@ -67,7 +67,7 @@ def project(p: MappingParams, tokens: np.ndarray) -> np.ndarray:
     a = q @ p.weight.astype(np.int64).T + p.bias.astype(np.int64)
     half = len(p.lut) // 2
     index = np.clip((a * p.multiplier + p.round) >> p.shift, -half, half - 1)
-    u = p.lut[index + half].reshape(len(tokens), -1)
+    u = p.lut[index + half].reshape(len(tokens), p.features)
     return np.stack([clip_l2(frame, p.clip) for frame in u]) if len(u) else u.astype(np.int16)
 
 

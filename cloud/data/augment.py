@@ -9,6 +9,14 @@ from ruyicam.cloud.family.config import InputConfig
 from ruyicam.kernels import Preprocessor
 
 
+def _moving_place(frames: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """(y, x) of a place drawn by how much it moves over the clip, in pixels of the stored frames."""
+    small = np.stack([cv2.resize(f, (16, 12), interpolation=cv2.INTER_AREA) for f in frames]).astype(np.float32)
+    energy = np.abs(np.diff(small, axis=0)).mean(0) ** 2 + 1e-3 if len(small) > 1 else np.ones((12, 16))
+    cell = rng.choice(energy.size, p=(energy / energy.sum()).ravel())
+    return (cell // 16 + 0.5) * frames.shape[1] / 12, (cell % 16 + 0.5) * frames.shape[2] / 16
+
+
 def augmented_input(
     frames: np.ndarray,
     times_ns: np.ndarray,
@@ -20,7 +28,8 @@ def augmented_input(
     """A random view of a clip: tempo, start, crop, flip, tilt, shake, brightness, contrast, gamma, a hidden
     patch, sensor noise, and the arrow of time where the label does not depend on it (`reversible`).
 
-    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool [window]),
+    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that
+    exist bool [window]),
     the newest tick last.
     """
     tempo = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
@@ -37,9 +46,12 @@ def augmented_input(
         start = begin = 0
     chosen = chosen[begin : start + window]
     height, width = frames.shape[1:]
-    scale = rng.uniform(0.72, 1.0)
-    box_w, box_h = scale * width, scale * rng.uniform(0.9, 1.1) * height
-    left, top = rng.uniform(0, width - box_w), rng.uniform(0, max(height - box_h, 1e-3))
+    scale = rng.uniform(0.5, 1.0)
+    box_w, box_h = scale * width, min(scale * rng.uniform(0.85, 1.15), 1.0) * height
+    # The crop keeps a place where something moves in view, or the label could be cropped away.
+    at_y, at_x = _moving_place(frames[chosen], rng)
+    left = np.clip(at_x - rng.uniform(0.25, 0.75) * box_w, 0, width - box_w)
+    top = np.clip(at_y - rng.uniform(0.25, 0.75) * box_h, 0, height - box_h)
     flip = rng.random() < 0.5
     angle = np.deg2rad(rng.uniform(-5, 5))
     table = 255 * (np.arange(256) / 255) ** np.exp(rng.uniform(-0.4, 0.4))
@@ -63,7 +75,10 @@ def augmented_input(
         centre = np.array([left + box_w / 2 + dx, top + box_h / 2 + dy])
         to_source[:, 2] = centre - to_source[:, :2] @ np.array([out_w / 2, out_h / 2])
         view = cv2.warpAffine(
-            frames[i], to_source, (out_w, out_h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            frames[i],
+            to_source,
+            (out_w, out_h),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         view[patch_y : patch_y + patch_h, patch_x : patch_x + patch_w] = 128

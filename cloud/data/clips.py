@@ -25,7 +25,7 @@ class Clip:
 
 
 def find_clips(folders: list[Path], labels: tuple[str, ...]) -> list[Clip]:
-    """All clips under `folder/label/`, sorted. RuyicamError(USAGE) for a missing or empty folder or an unknown label."""
+    """All clips under `folder/label/`, sorted. RuyicamError(USAGE) for a missing or empty folder or unknown label."""
     clips = []
     for folder in folders:
         if not folder.is_dir():
@@ -64,7 +64,7 @@ def tick_of(time_ns: int, rate_hz: int) -> int:
 
 
 def model_input(path: str | Path, config: InputConfig, limit: int | None = None) -> np.ndarray:
-    """The encoder's input for a clip (its first `limit` ticks), as the device makes it: int8 [ticks, 3, height, width]."""
+    """The encoder's input for a clip (its first `limit` ticks), as on the device: int8 [ticks, 3, height, width]."""
     kernel = Preprocessor(
         width=config.width,
         height=config.height,

@@ -20,7 +20,7 @@ _CACHE_SCALE = 1.5
 
 
 class AugmentedClips(Dataset):
-    """Item (epoch, index) -> (frames int8 [W, 3, h, w], exists bool [W], label int); a pure function of seed and item."""
+    """Item (epoch, index) -> (int8 [W, 3, h, w], exists bool [W], label int); a pure function of seed and item."""
 
     def __init__(self, clips: list[Clip], config: FamilyConfig, seed: int):
         self.clips, self.config, self.seed = clips, config, seed

@@ -95,7 +95,9 @@ class FamilyConfig(_Strict):
         if self.input.width % step or self.input.height % step:
             raise ValueError(f"input is {self.input.width}x{self.input.height}, expected multiples of {step}")
         prior = self.gate.token_prior
-        if prior and (set(prior) != set(self.alphabet) or abs(sum(prior.values()) - 1) > 1e-6 or min(prior.values()) <= 0):
+        if prior and (
+            set(prior) != set(self.alphabet) or abs(sum(prior.values()) - 1) > 1e-6 or min(prior.values()) <= 0
+        ):
             raise ValueError(f"token_prior must give {', '.join(self.alphabet)} probabilities above 0 that add up to 1")
         return self
 

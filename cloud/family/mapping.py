@@ -71,7 +71,7 @@ class FeatureMapping(nn.Module):
         return _straight_through(u, exact)
 
     def add_noise(self, u: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Steps 5 and 6 for training: u + rounded Gaussian, saturated to `bits` bits. Not the key stream of the device."""
+        """Steps 5 and 6 for training: u + rounded Gaussian, saturated to `bits` bits. Not the device's key stream."""
         g = torch.round(torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype) * self.config.sigma)
         high = (1 << (self.config.bits - 1)) - 1
         return _straight_through(u, (u + g).clamp(-high - 1, high))

@@ -108,15 +108,15 @@ class Service:
         """Serves until SIGTERM or SIGINT; prints one line with both addresses when ready."""
         http = _bind(self.config.http)
         # SO_REUSEPORT would let a second server take the port silently.
-        server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)]
-        )
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
         server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set).handler(),))
         host = self.config.grpc.rpartition(":")[0]
         try:
             port = server.add_secure_port(self.config.grpc, self.credentials)
         except RuntimeError as error:
-            raise RuyicamError(Exit.ADDRESS, f"cannot listen on {self.config.grpc}: address in use or not ours") from error
+            raise RuyicamError(
+                Exit.ADDRESS, f"cannot listen on {self.config.grpc}: address in use or not ours"
+            ) from error
         await server.start()
         web = uvicorn.Server(
             uvicorn.Config(make_api(self.store, version("ruyicam")), log_level="warning", access_log=False)
@@ -127,8 +127,10 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         tasks = [asyncio.create_task(self._reason()), asyncio.create_task(web.serve(sockets=[http]))]
-        print(f"ruyicam serve: ready grpc={host}:{port} http={self.config.http.rpartition(':')[0]}:{http.getsockname()[1]}",
-              flush=True)
+        print(
+            f"ruyicam serve: ready grpc={host}:{port} http={http.getsockname()[0]}:{http.getsockname()[1]}",
+            flush=True,
+        )
         await stop.wait()
         web.should_exit = True
         await server.stop(grace=2)

@@ -63,7 +63,7 @@ class Store:
         connection.execute("PRAGMA synchronous=FULL")
 
     def add_packets(self, packets: Iterable) -> int:
-        """Stores wire packets of one camera, in order; ones already there are left as they are. Returns the new ones."""
+        """Stores wire packets of one camera, in order, unless they are there already. Returns how many were new."""
         new = 0
         with self._write, Session(self.engine) as session, session.begin():
             boots: dict[str, Boot] = {}
@@ -72,8 +72,15 @@ class Store:
                 boot = boots.get(boot_id) or session.get(Boot, (p.camera_id, boot_id))
                 if boot is None:
                     boot = Boot(
-                        camera_id=p.camera_id, boot_id=boot_id, bundle_id=p.bundle_id.hex(), newest=-1, next_start=0,
-                        ended=False, closed=False, ledger_releases=0, ledger_bits=0.0,
+                        camera_id=p.camera_id,
+                        boot_id=boot_id,
+                        bundle_id=p.bundle_id.hex(),
+                        newest=-1,
+                        next_start=0,
+                        ended=False,
+                        closed=False,
+                        ledger_releases=0,
+                        ledger_bits=0.0,
                     )
                     session.add(boot)
                 boots[boot_id] = boot
@@ -83,8 +90,13 @@ class Store:
                 new += 1
                 session.add(
                     Packet(
-                        camera_id=p.camera_id, boot_id=boot_id, sequence=p.sequence, captured_at_us=p.captured_at_us,
-                        kind=p.kind, token=p.token, features=p.features,
+                        camera_id=p.camera_id,
+                        boot_id=boot_id,
+                        sequence=p.sequence,
+                        captured_at_us=p.captured_at_us,
+                        kind=p.kind,
+                        token=p.token,
+                        features=p.features,
                     )
                 )
                 boot.newest = max(boot.newest, p.sequence)
@@ -95,7 +107,7 @@ class Store:
         return new
 
     def pending_windows(self, window: int, stride: int, idle_s: float, limit: int = 64) -> list[PendingWindow]:
-        """The next unread window of each boot that has one: a full one, or the last of a boot that ended or fell silent."""
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent."""
         pending = []
         with Session(self.engine, expire_on_commit=False) as session:
             for boot in session.scalars(select(Boot).where(Boot.closed.is_(False)).limit(limit)):
@@ -116,14 +128,20 @@ class Store:
                 unread = end >= (boot.next_start - stride + window if boot.next_start else 0)
                 pending.append(
                     PendingWindow(
-                        boot.camera_id, boot.boot_id, boot.bundle_id, start, end, final, boot.seen_at,
+                        boot.camera_id,
+                        boot.boot_id,
+                        boot.bundle_id,
+                        start,
+                        end,
+                        final,
+                        boot.seen_at,
                         list(packets) if unread or not final else [],
                     )
                 )
         return pending
 
     def add_verdicts(self, w: PendingWindow, verdicts: list[Verdict], quiet: str, stride: int) -> bool:
-        """Records what the tiers said of a window, extends or opens an event, and moves the boot on. True: a new event."""
+        """Records what the tiers said, extends or opens an event, and moves the boot on. True: a new event."""
         opened = False
         with self._write, Session(self.engine) as session, session.begin():
             boot = session.get_one(Boot, (w.camera_id, w.boot_id))
@@ -137,8 +155,14 @@ class Store:
             for v in verdicts:
                 session.add(
                     Window(
-                        camera_id=w.camera_id, boot_id=w.boot_id, start=w.start, end=w.end, tier=v.tier,
-                        behaviour=v.behaviour, confidence=v.confidence, probabilities=v.probabilities,
+                        camera_id=w.camera_id,
+                        boot_id=w.boot_id,
+                        start=w.start,
+                        end=w.end,
+                        tier=v.tier,
+                        behaviour=v.behaviour,
+                        confidence=v.confidence,
+                        probabilities=v.probabilities,
                     )
                 )
             deepest = verdicts[-1]
@@ -159,20 +183,34 @@ class Store:
                 begin = next((p.captured_at_us for p in w.packets if p.sequence >= first), end_us)
                 session.add(
                     Event(
-                        camera_id=w.camera_id, boot_id=w.boot_id, first_tick=first, last_tick=w.end, begin_us=begin,
-                        end_us=end_us, behaviour=deepest.behaviour, alert=deepest.behaviour != quiet,
-                        confidence=deepest.confidence, tier=deepest.tier, windows=1,
+                        camera_id=w.camera_id,
+                        boot_id=w.boot_id,
+                        first_tick=first,
+                        last_tick=w.end,
+                        begin_us=begin,
+                        end_us=end_us,
+                        behaviour=deepest.behaviour,
+                        alert=deepest.behaviour != quiet,
+                        confidence=deepest.confidence,
+                        tier=deepest.tier,
+                        windows=1,
                     )
                 )
                 opened = True
         return opened
 
     def events(
-        self, camera_id: str | None = None, boot_id: str | None = None, since_us: int = 0, alerts: bool = False,
+        self,
+        camera_id: str | None = None,
+        boot_id: str | None = None,
+        since_us: int = 0,
+        alerts: bool = False,
         limit: int = 100,
     ) -> list[Event]:
         """Events that end at or after `since_us`, newest first."""
-        query = select(Event).where(Event.end_us >= since_us).order_by(Event.begin_us.desc(), Event.id.desc()).limit(limit)
+        query = (
+            select(Event).where(Event.end_us >= since_us).order_by(Event.begin_us.desc(), Event.id.desc()).limit(limit)
+        )
         if camera_id is not None:
             query = query.where(Event.camera_id == camera_id)
         if boot_id is not None:

@@ -17,7 +17,8 @@ def family_loss(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Task loss at every exit plus distillation of each shallower exit from the deepest (Hinton et al., 1503.02531).
 
-    `edge` is judged on clean features, where it runs; the cloud tiers on released ones. targets: label probabilities float [B, K].
+    `edge` is judged on clean features, where it runs; the cloud tiers on released ones.
+    targets: label probabilities float [B, K].
     Returns the scalar loss and the task loss of each tier.
     """
     deepest = list(released)[-1]

@@ -93,7 +93,9 @@ def validate(model: Family, clips: list[Clip], seed: int = 0) -> dict[str, dict]
     return {name: tier_scores(truth, said, model.config.labels) for name, said in answers.items()}
 
 
-def train(config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | None = None, quiet: bool = False) -> Family:
+def train(
+    config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | None = None, quiet: bool = False
+) -> Family:
     """Trains into `out` (config.json, model.safetensors, state.pt, TensorBoard logs) and returns the averaged model.
 
     Continues from `out/state.pt` if it is there; the result is the same, bit for bit, on the same machine and threads.
@@ -114,26 +116,32 @@ def train(config: RunConfig, clips: list[Clip], out: Path, val: list[Clip] | Non
     steps = math.ceil(len(clips) / t.batch_size)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(t, steps))
     out.mkdir(parents=True, exist_ok=True)
-    epoch = 0
+    first = 0
     if (out / STATE).exists():
         state = torch.load(out / STATE, weights_only=True)
         if state["config"] != config.model_dump_json():
-            raise RuyicamError(Exit.USAGE, f"{out / STATE} was made with another configuration; choose a new --out or remove it")
+            raise RuyicamError(
+                Exit.USAGE, f"{out / STATE} was made with another configuration; choose a new --out or remove it"
+            )
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        epoch = state["epoch"]
-    if epoch >= t.epochs:
+        first = state["epoch"]
+    if first >= t.epochs:
         return Family.from_pretrained(out)
     loader = DataLoader(AugmentedClips(clips, config.model, t.seed), t.batch_size, sampler=sampler)
     progress = Progress(
-        TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), disable=quiet,
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        disable=quiet,
     )
     with progress, SummaryWriter(str(out / "log")) as writer:
-        bar = progress.add_task("train", total=t.epochs * steps, completed=epoch * steps, epoch=epoch, note="")
-        for epoch in range(epoch, t.epochs):
+        bar = progress.add_task("train", total=t.epochs * steps, completed=first * steps, epoch=first, note="")
+        for epoch in range(first, t.epochs):
             model.train()
             sampler.epoch = epoch
             # Every epoch starts its own stream of random numbers, so a resumed run draws the same ones.
