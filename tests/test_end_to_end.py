@@ -1,8 +1,9 @@
-"""The whole way on real parts: the C++ edge binary, mutual TLS, the server process, and what may go wrong between them."""
+"""The whole way on real parts: the C++ edge binary, mutual TLS, the server process, and what may go wrong."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -89,7 +91,7 @@ def test_a_long_clip_is_read_window_by_window_and_the_ledger_adds_up_over_runs(s
     assert starts == list(range(0, 181, 10)) and boot["packets"] == 200
     events = sorted(session.get(f"/v1/events?boot_id={first['boot_id']}"), key=lambda e: e["first_tick"])
     assert events[0]["first_tick"] == 0 and events[-1]["last_tick"] == 199
-    for a, b in zip(events, events[1:], strict=False):
+    for a, b in itertools.pairwise(events):
         assert a["last_tick"] >= b["first_tick"] - 1 and a["behaviour"] != b["behaviour"]
     second = session.play(str(long_clip))
     assert second["ledger"]["releases"] == first["released"] + second["released"]
@@ -149,6 +151,41 @@ def test_twenty_seconds_without_a_server_lose_no_packet(session, long_clip):
     boot = session.wait_read(stats["boot_id"])
     assert boot["packets"] == stats["ticks"] == 200
     assert sorted({w["start"] for w in boot["windows"]}) == list(range(0, 181, 10))
+
+
+class SlowLink:
+    """A TCP relay that keeps every piece back for a while, as a satellite link does."""
+
+    def __init__(self, target: str, delay_s: float):
+        host, port = target.rsplit(":", 1)
+        self.target, self.delay_s = (host, int(port)), delay_s
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self.listener.accept()[0]
+                far = socket.create_connection(self.target)
+                for a, b in ((near, far), (far, near)):
+                    threading.Thread(target=self._relay, args=(a, b), daemon=True).start()
+
+    def _relay(self, a: socket.socket, b: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                time.sleep(self.delay_s)
+                b.sendall(data)
+        with contextlib.suppress(OSError):
+            b.shutdown(socket.SHUT_WR)
+
+
+def test_a_slow_link_only_takes_longer(session, made_clip):
+    link = SlowLink(session.grpc, 0.4)
+    stats = session.play(str(made_clip), server=link.address)
+    assert session.wait_read(stats["boot_id"])["packets"] == 20
+    assert stats["uplink"]["connections"] == 1
+    link.listener.close()
 
 
 def test_sigkill_of_the_edge_loses_nothing_spooled_and_repeats_nothing(session, long_clip, made_clip):

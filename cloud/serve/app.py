@@ -111,6 +111,8 @@ class Service:
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
         server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set).handler(),))
         host = self.config.grpc.rpartition(":")[0]
+        # gRPC would say why in a log of its own, so the address is tried first.
+        _bind(self.config.grpc).close()
         try:
             port = server.add_secure_port(self.config.grpc, self.credentials)
         except RuntimeError as error:

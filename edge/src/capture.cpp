@@ -73,7 +73,6 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
     name = "device";
     value = source.substr(5);
   } else if (starts_with(source, "pipeline:")) {
-    p.live = true;
     head = source.substr(9);
   } else {
     std::error_code problem;
@@ -99,9 +98,13 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
     gst_object_unref(element);
   }
   p.sink = gst_bin_get_by_name(GST_BIN(p.bin), "luma");
+  const GstStateChangeReturn paused = gst_element_set_state(p.bin, GST_STATE_PAUSED);
+  // Only live elements have no preroll; a live source must not wait for us, any other must.
+  p.live = p.live || paused == GST_STATE_CHANGE_NO_PREROLL;
   const bool paced = p.options.realtime && !p.live;
   g_object_set(p.sink, "sync", gboolean(paced), "drop", gboolean(p.live), nullptr);
-  if (gst_element_set_state(p.bin, GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE) {
+  if (paused == GST_STATE_CHANGE_FAILURE ||
+      gst_element_set_state(p.bin, GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE) {
     p.check_bus();
     throw p.failure("cannot be opened");
   }

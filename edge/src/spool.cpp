@@ -124,8 +124,10 @@ void Spool::append(const std::string& packet) {
   put32(reinterpret_cast<uint8_t*>(record.data()) + 4,
         uint32_t(::crc32(0, reinterpret_cast<const Bytef*>(packet.data()), uInt(packet.size()))));
   std::memcpy(record.data() + kHeader, packet.data(), packet.size());
-  if (::pwrite(out_, record.data(), need, off_t(segment.bytes)) != ssize_t(need) || ::fdatasync(out_) != 0) {
-    const int problem = errno ? errno : ENOSPC;
+  const ssize_t wrote = ::pwrite(out_, record.data(), need, off_t(segment.bytes));
+  if (wrote != ssize_t(need) || ::fdatasync(out_) != 0) {
+    // A short write sets no errno: the disk is full.
+    const int problem = wrote >= 0 && wrote != ssize_t(need) ? ENOSPC : errno;
     // Half a record must not stay: the next start would cut it off, but so would a later append overwrite it.
     if (::ftruncate(out_, off_t(segment.bytes)) != 0) stats_.torn += need;
     errno = problem;
