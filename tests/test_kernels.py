@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf, ncdf
@@ -201,3 +202,12 @@ def test_bad_arguments_name_what_is_wrong():
         Preprocessor().process(np.zeros((90, 200), np.uint8))
     with pytest.raises(ValueError, match="not available"):
         force_simd_target("AVX9000")
+
+
+def test_the_cuda_kernels_are_built_for_every_device():
+    library = ROOT / "build" / "default" / "kernels" / "libruyicam_kernels_cuda.a"
+    if not library.exists():
+        pytest.skip("no CUDA compiler on this machine")
+    code = library.read_bytes()
+    for name in (b"sm_87", b"sm_90", b"sm_110", b"compute_110"):
+        assert name in code
