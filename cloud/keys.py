@@ -1,15 +1,30 @@
-"""Ed25519 keys that bundles are signed with, as PEM files NAME.key (PKCS #8) and NAME.pub."""
+"""Keys and certificates as PEM files, and the Ed25519 pair NAME.key, NAME.pub that bundles are signed with."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .errors import Exit, RuyicamError
+
+Parsed = TypeVar("Parsed")
+
+
+def read_pem(path: Path, parse: Callable[[bytes], Parsed], what: str) -> tuple[bytes, Parsed]:
+    """(file's bytes, what `parse` makes of them). RuyicamError(CREDENTIALS) if it is unreadable or not `what`."""
+    try:
+        data = path.read_bytes()
+        return data, parse(data)
+    except OSError as error:
+        raise RuyicamError(Exit.CREDENTIALS, f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise RuyicamError(Exit.CREDENTIALS, f"{path}: not {what} in PEM form") from error
 
 
 def new_keys(stem: Path) -> tuple[Path, Path]:
@@ -37,12 +52,7 @@ def new_keys(stem: Path) -> tuple[Path, Path]:
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Raises RuyicamError(CREDENTIALS) for anything but an unencrypted Ed25519 private key in PEM form."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except OSError as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: not an unencrypted private key in PEM form") from error
+    key = read_pem(path, lambda b: serialization.load_pem_private_key(b, None), "an unencrypted private key")[1]
     if not isinstance(key, Ed25519PrivateKey):
         raise RuyicamError(Exit.CREDENTIALS, f"{path}: not an Ed25519 key; make one with 'ruyicam keys new'")
     return key
@@ -50,12 +60,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
     """Raises RuyicamError(CREDENTIALS) for anything but an Ed25519 public key in PEM form."""
-    try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: not a public key in PEM form") from error
+    key = read_pem(path, serialization.load_pem_public_key, "a public key")[1]
     if not isinstance(key, Ed25519PublicKey):
         raise RuyicamError(Exit.CREDENTIALS, f"{path}: not an Ed25519 key")
     return key

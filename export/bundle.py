@@ -13,16 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from safetensors.numpy import save_file
 
+from ruyicam.cloud.bundles import SCHEMA, bundle_id, read_manifest, refuse
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 from .graph import OPSET, export_graph, worst_error
 
-SCHEMA = 1
 FILES = ("edge.onnx", "mapping.safetensors")
 # Ceilings of the profile `reasoning`: every tick of a busy second, and a quarter of a day's ticks.
 _SECOND_MARGIN = 1.25
@@ -98,11 +97,6 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int)
     }
 
 
-def bundle_id(manifest: bytes) -> bytes:
-    """First 16 bytes of the SHA-256 of the manifest's bytes: what packets carry."""
-    return hashlib.sha256(manifest).digest()[:16]
-
-
 def export_bundle(
     family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1"
 ) -> ExportReport:
@@ -128,6 +122,8 @@ def export_bundle(
             {"weight": params.weight, "bias": params.bias, "lut": params.lut, "noise_cdf": params.noise_cdf},
             staging / "mapping.safetensors",
         )
+        # safetensors writes files that only their owner can read.
+        (staging / "mapping.safetensors").chmod(0o644)
         manifest = json.dumps(_manifest(family, out.stem, version, staging, OPSET), indent=2).encode() + b"\n"
         (staging / "manifest.json").write_bytes(manifest)
         (staging / "manifest.sig").write_bytes(key.sign(manifest))
@@ -147,25 +143,13 @@ def export_bundle(
 
 def verify_bundle(path: Path, key: Ed25519PublicKey) -> dict:
     """The manifest of a bundle whose signature and hashes hold; RuyicamError(BUNDLE) with one line otherwise."""
-
-    def refuse(why: str) -> RuyicamError:
-        return RuyicamError(Exit.BUNDLE, f"bundle {path}: {why}")
-
+    content = read_manifest(path, key)[1]
     try:
-        manifest = (path / "manifest.json").read_bytes()
-        if not (path / "manifest.sig").exists():
-            raise refuse("unsigned: there is no manifest.sig")
-        key.verify((path / "manifest.sig").read_bytes(), manifest)
-        content = json.loads(manifest)
-        if content.get("schema") != SCHEMA:
-            raise refuse(f"schema {content.get('schema')}, this version reads schema {SCHEMA}")
         for name in FILES:
             if hashlib.sha256((path / name).read_bytes()).hexdigest() != content["files"][name]["sha256"]:
-                raise refuse(f"{name} does not have the hash that the manifest gives")
+                raise refuse(path, f"{name} does not have the hash that the manifest gives")
     except OSError as error:
-        raise refuse(f"{Path(error.filename or path).name}: {error.strerror}") from error
-    except InvalidSignature as error:
-        raise refuse("the signature does not fit the manifest and the key") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise refuse(f"manifest is malformed: {error!r}") from error
+        raise refuse(path, f"{Path(error.filename).name}: {error.strerror}") from error
+    except (KeyError, TypeError) as error:
+        raise refuse(path, f"manifest is malformed: {error!r}") from error
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def export_graph(family: Family, path: Path) -> onnx.ModelProto:
     """Writes edge.onnx with the dynamo exporter and checks it. Returns the model."""
     c = family.config
     frame = torch.zeros(1, 3, c.input.height, c.input.width, dtype=torch.int8)
+    # It warns of operators of packages that this model does not use.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

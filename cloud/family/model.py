@@ -92,6 +92,8 @@ class Family(nn.Module):
         (folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
         state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        # safetensors writes files that only their owner can read.
+        (folder / "model.safetensors").chmod(0o644)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Family:

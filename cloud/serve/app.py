@@ -16,11 +16,11 @@ import grpc
 import torch
 import uvicorn
 
+from ruyicam.cloud.bundles import BundleInfo, read_bundle_info
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 from .api import make_api
-from .bundles import BundleInfo, read_bundle_info
 from .config import ServerConfig
 from .ingest import MAX_MESSAGE, Ingest
 from .metrics import EVENTS, LATENCY, REASONING, WINDOWS

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 
+from ruyicam.cloud.bundles import BundleInfo
 from ruyicam.cloud.wire import METHOD, SERVICE, Ack, FeaturePacket, Kind, packet_size
 
-from .bundles import BundleInfo
 from .metrics import PACKETS, REJECTED
 from .store import Store
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ruyicam.cloud.bundles import BundleInfo
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.wire import Kind
 from ruyicam.kernels import unpack
 
-from .bundles import BundleInfo
 from .store import PendingWindow, Verdict
 
 # With fewer released ticks than this a window was quiet in the eyes of the edge tier: heartbeats only.

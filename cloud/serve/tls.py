@@ -10,16 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.keys import read_pem
 
 
 def _certificate(path: Path) -> tuple[bytes, x509.Certificate]:
-    try:
-        pem = path.read_bytes()
-        cert = x509.load_pem_x509_certificate(pem)
-    except OSError as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{path}: not a certificate in PEM form") from error
+    pem, cert = read_pem(path, x509.load_pem_x509_certificate, "a certificate")
     now = datetime.now(UTC)
     if now > cert.not_valid_after_utc:
         raise RuyicamError(Exit.CREDENTIALS, f"{path}: certificate expired on {cert.not_valid_after_utc}")
@@ -32,13 +27,7 @@ def server_credentials(ca: Path, cert: Path, key: Path) -> grpc.ServerCredential
     """Mutual TLS: clients must show a certificate of `ca`. Raises RuyicamError(CREDENTIALS) with one line."""
     ca_pem, _ = _certificate(ca)
     cert_pem, own = _certificate(cert)
-    try:
-        key_pem = key.read_bytes()
-        secret = serialization.load_pem_private_key(key_pem, None)
-    except OSError as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{key}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise RuyicamError(Exit.CREDENTIALS, f"{key}: not an unencrypted private key in PEM form") from error
+    key_pem, secret = read_pem(key, lambda b: serialization.load_pem_private_key(b, None), "an unencrypted private key")
     if secret.public_key() != own.public_key():
         raise RuyicamError(Exit.CREDENTIALS, f"{key}: is not the key of {cert}")
     return grpc.ssl_server_credentials([(key_pem, cert_pem)], root_certificates=ca_pem, require_client_auth=True)
