@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -167,3 +171,30 @@ def test_bad_data_is_one_clear_line(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"not a film")
     with pytest.raises(RuyicamError, match="cannot be decoded"):
         model_input(tmp_path / "bad.mp4", FamilyConfig().input)
+
+
+def test_train_command_runs_and_resumes(tmp_path, data):
+    config = tmp_path / "tiny.toml"
+    config.write_text(
+        "[model]\nwindow = 8\n[model.input]\nwidth = 64\nheight = 64\n[model.encoder]\nchannels = [4, 8, 8, 8, 8]\n"
+        "[model.trunk]\nhidden_size = 16\nintermediate_size = 16\nheads = 2\n[train]\nepochs = 1\nbatch_size = 8\n"
+    )
+    command = [
+        Path(sys.executable).with_name("ruyicam"),
+        "train",
+        "--config",
+        config,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "run",
+    ]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"config.json", "model.safetensors", "state.pt", "log"}
+    done = subprocess.run(
+        [*command[:3], tmp_path / "none.toml", *command[4:]], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.count("\n") == 1 and "none.toml" in done.stderr

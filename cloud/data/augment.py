@@ -2,11 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from ruyicam.cloud.family.config import InputConfig
 from ruyicam.kernels import Preprocessor
+
+
+@dataclass(frozen=True)
+class _View:
+    """One way to look at a clip: the same crop, tilt, exposure and hidden patch for all of its frames."""
+
+    size: tuple[int, int]
+    to_source: np.ndarray
+    table: np.ndarray
+    patch: tuple[slice, slice]
+    noise: float
+    shake: float
+
+    @classmethod
+    def draw(cls, frames: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> _View:
+        """A random view whose crop keeps a place in sight where something moves, or the label could be cropped away."""
+        out_w, out_h = size
+        height, width = frames.shape[1:]
+        scale = rng.uniform(0.5, 1.0)
+        box_w, box_h = scale * width, min(scale * rng.uniform(0.85, 1.15), 1.0) * height
+        at_y, at_x = _moving_place(frames, rng)
+        left = np.clip(at_x - rng.uniform(0.25, 0.75) * box_w, 0, width - box_w)
+        top = np.clip(at_y - rng.uniform(0.25, 0.75) * box_h, 0, height - box_h)
+        angle = np.deg2rad(rng.uniform(-5, 5))
+        c, s, sx, sy = np.cos(angle), np.sin(angle), box_w / out_w, box_h / out_h
+        linear = np.array([[c * sx, -s * sy], [s * sx, c * sy]])
+        if rng.random() < 0.5:
+            linear[:, 0] *= -1
+        offset = np.array([left + box_w / 2, top + box_h / 2]) - linear @ np.array([out_w / 2, out_h / 2])
+        gamma, gain, lift = np.exp(rng.uniform(-0.4, 0.4)), rng.uniform(0.7, 1.4), rng.uniform(-25, 25)
+        table = 255 * (np.arange(256) / 255) ** gamma * gain + lift
+        tall, wide = (int(rng.uniform(0, 0.4) * side) for side in (out_h, out_w))
+        y, x = int(rng.integers(0, out_h - tall)), int(rng.integers(0, out_w - wide))
+        return cls(
+            size=size,
+            to_source=np.column_stack([linear, offset]),
+            table=table.astype(np.float32),
+            patch=(slice(y, y + tall), slice(x, x + wide)),
+            noise=rng.uniform(0, 4) if rng.random() < 0.5 else 0.0,
+            shake=rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0,
+        )
+
+    def render(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [h, w] of the stored clip -> uint8 [height, width] of the model's grid."""
+        matrix = self.to_source.copy()
+        if self.shake:
+            matrix[:, 2] += rng.normal(0, self.shake, 2)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        seen = cv2.warpAffine(frame, matrix, self.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        seen[self.patch] = 128
+        x = self.table[seen]
+        if self.noise:
+            x = x + rng.normal(0, self.noise, x.shape).astype(np.float32)
+        return np.clip(x, 0, 255).astype(np.uint8)
 
 
 def _moving_place(frames: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
@@ -25,68 +81,27 @@ def augmented_input(
     rng: np.random.Generator,
     reversible: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of a clip: tempo, start, crop, flip, tilt, shake, brightness, contrast, gamma, a hidden
-    patch, sensor noise, and the arrow of time where the label does not depend on it (`reversible`).
+    """A random view of a clip: tempo, start, crop, flip, tilt, shake, exposure, a hidden patch, sensor noise, the arrow
+    of time where the label does not depend on it (`reversible`), and a camera that runs for long or was just started.
 
-    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that
-    exist bool [window]),
-    the newest tick last.
+    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool
+    [window]), the newest tick last.
     """
     tempo = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
     ticks = np.floor(times_ns * tempo * config.rate_hz / 1e9).astype(np.int64)
-    _, chosen = np.unique(ticks, return_index=True)
+    chosen = np.unique(ticks, return_index=True)[1]
     if reversible and rng.random() < 0.5:
         chosen = chosen[::-1]
-    spare = len(chosen) - window
-    if spare > 0:
-        # Now and then the background has had time to settle before the window begins.
-        start = int(rng.integers(0, spare + 1))
-        begin = int(rng.integers(0, start + 1))
-    else:
-        start = begin = 0
-    chosen = chosen[begin : start + window]
-    height, width = frames.shape[1:]
-    scale = rng.uniform(0.5, 1.0)
-    box_w, box_h = scale * width, min(scale * rng.uniform(0.85, 1.15), 1.0) * height
-    # The crop keeps a place where something moves in view, or the label could be cropped away.
-    at_y, at_x = _moving_place(frames[chosen], rng)
-    left = np.clip(at_x - rng.uniform(0.25, 0.75) * box_w, 0, width - box_w)
-    top = np.clip(at_y - rng.uniform(0.25, 0.75) * box_h, 0, height - box_h)
-    flip = rng.random() < 0.5
-    angle = np.deg2rad(rng.uniform(-5, 5))
-    table = 255 * (np.arange(256) / 255) ** np.exp(rng.uniform(-0.4, 0.4))
-    patch_w, patch_h = int(rng.uniform(0, 0.4) * config.width), int(rng.uniform(0, 0.4) * config.height)
-    patch_x, patch_y = int(rng.integers(0, config.width - patch_w)), int(rng.integers(0, config.height - patch_h))
-    gain, lift = rng.uniform(0.7, 1.4), rng.uniform(-25, 25)
-    noise = rng.uniform(0, 4) if rng.random() < 0.5 else 0.0
-    shake = rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0
-    out_w, out_h = config.width, config.height
-    c, s = np.cos(angle), np.sin(angle)
-    kernel = Preprocessor(
-        width=out_w, height=out_h, background_shift=config.background_shift, mask_floor=config.mask_floor
-    )
-    outputs = []
-    for i in chosen:
-        dx, dy = rng.normal(0, shake, 2) if shake else (0.0, 0.0)
-        sx, sy = box_w / out_w, box_h / out_h
-        to_source = np.array([[c * sx, -s * sy, 0], [s * sx, c * sy, 0]])
-        if flip:
-            to_source[:, 0] *= -1
-        centre = np.array([left + box_w / 2 + dx, top + box_h / 2 + dy])
-        to_source[:, 2] = centre - to_source[:, :2] @ np.array([out_w / 2, out_h / 2])
-        view = cv2.warpAffine(
-            frames[i],
-            to_source,
-            (out_w, out_h),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        view[patch_y : patch_y + patch_h, patch_x : patch_x + patch_w] = 128
-        x = table[view].astype(np.float32) * gain + lift
-        if noise:
-            x += rng.normal(0, noise, x.shape).astype(np.float32)
-        outputs.append(kernel.process(np.clip(x, 0, 255).astype(np.uint8)))
-    outputs = outputs[start - begin :]
-    full = np.zeros((window, 3, out_h, out_w), np.int8)
+    start = int(rng.integers(0, max(len(chosen) - window, 0) + 1))
+    begin = int(rng.integers(0, start + 1))
+    clip = frames[chosen[begin : start + window]]
+    view = _View.draw(clip, (config.width, config.height), rng)
+    kernel = Preprocessor(**config.model_dump(exclude={"rate_hz"}))
+    if rng.random() < 0.5:
+        # A camera that has run for long knows the place without the people in it.
+        kernel.process(view.render(np.median(frames[::4], axis=0).astype(np.uint8), rng))
+        kernel.process(view.render(clip[0], rng))
+    outputs = [kernel.process(view.render(f, rng)) for f in clip][start - begin :]
+    full = np.zeros((window, 3, config.height, config.width), np.int8)
     full[window - len(outputs) :] = outputs
     return full, np.arange(window) >= window - len(outputs)

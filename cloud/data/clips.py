@@ -65,12 +65,7 @@ def tick_of(time_ns: int, rate_hz: int) -> int:
 
 def model_input(path: str | Path, config: InputConfig, limit: int | None = None) -> np.ndarray:
     """The encoder's input for a clip (its first `limit` ticks), as on the device: int8 [ticks, 3, height, width]."""
-    kernel = Preprocessor(
-        width=config.width,
-        height=config.height,
-        background_shift=config.background_shift,
-        mask_floor=config.mask_floor,
-    )
+    kernel = Preprocessor(**config.model_dump(exclude={"rate_hz"}))
     last, out = -1, []
     for time, luma in luma_frames(path):
         if (tick := tick_of(time, config.rate_hz)) > last:
