@@ -79,13 +79,14 @@ bool Ledger::charge(uint64_t captured_at_us, uint64_t releases, double feature_b
   next.token_bits += token_bits;
   next.mu_squared += mu_squared;
   if (next.day != written_.day || next.releases > written_.releases || next.feature_bits > written_.feature_bits ||
-      next.token_bits > written_.token_bits || next.day_bits > written_.day_bits) {
+      next.token_bits > written_.token_bits || next.mu_squared > written_.mu_squared || next.day_bits > written_.day_bits) {
+    // What another kind of charge has written ahead stays written.
     LedgerTotals ahead = next;
-    ahead.releases += uint64_t(kBlock) * releases;
-    ahead.feature_bits += kBlock * feature_bits;
-    ahead.token_bits += kBlock * token_bits;
-    ahead.mu_squared += kBlock * mu_squared;
-    ahead.day_bits += kBlock * bits;
+    ahead.releases = std::max(written_.releases, next.releases + uint64_t(kBlock) * releases);
+    ahead.feature_bits = std::max(written_.feature_bits, next.feature_bits + kBlock * feature_bits);
+    ahead.token_bits = std::max(written_.token_bits, next.token_bits + kBlock * token_bits);
+    ahead.mu_squared = std::max(written_.mu_squared, next.mu_squared + kBlock * mu_squared);
+    ahead.day_bits = std::max(next.day == written_.day ? written_.day_bits : 0, next.day_bits + kBlock * bits);
     write(ahead);
   }
   totals_ = next;

@@ -139,6 +139,9 @@ class Run {
     mapping_.project(encoder_.tokens(), bundle_.mapping.in_dim, tick.features.data(), kernels::Backend::kSimd);
     map.stop();
     tick.token = behaviour_token(encoder_.probabilities(), bundle_.labels.size(), bundle_.look_threshold);
+    // The gate must not act on a token that was not paid for: its decisions are seen outside.
+    tick.paid = ledger_.charge(tick.captured_at_us, 0, 0, bundle_.token_bits[tick.token], 0);
+    if (!tick.paid) tick.token = 0;
     encoder_.remember(tick.features.data());
     if (auto decision = gate_.push(std::move(tick))) {
       // One tick is held back, so that the last one of a source can say so.
@@ -151,11 +154,11 @@ class Run {
   void emit(Decision decision, bool last) {
     Timer release(latencies_, "release");
     const Tick& tick = decision.tick;
-    const double c = bundle_.mapping.clip, token_bits = bundle_.token_bits[tick.token];
-    const bool paid = ledger_.charge(tick.captured_at_us, decision.open, decision.open ? bundle_.bits_per_release : 0,
-                                     token_bits, decision.open ? c * c / (bundle_.sigma * bundle_.sigma) : 0);
+    const double mu = bundle_.mapping.clip / bundle_.sigma;
+    Kind kind = tick.paid ? kWithheldByGate : kWithheldByLedger;
+    if (tick.paid && decision.open)
+      kind = ledger_.charge(tick.captured_at_us, 1, bundle_.bits_per_release, 0, mu * mu) ? kFeatures : kWithheldByLedger;
     packed_.assign(mapping_.packed_bytes(), 0);
-    Kind kind = paid ? (decision.open ? kFeatures : kWithheldByGate) : kWithheldByLedger;
     if (kind == kFeatures) mapping_.release(tick.features.data(), key_.data(), releases_++, packed_.data(), kernels::Backend::kSimd);
     ++counts_[kind];
     sodium_memzero(decision.tick.features.data(), decision.tick.features.size() * sizeof(int16_t));
@@ -167,7 +170,7 @@ class Run {
     packet.set_bundle_id(bundle_.id.data(), bundle_.id.size());
     packet.set_features(packed_.data(), packed_.size());
     packet.set_kind(kind);
-    packet.set_token(paid ? tick.token : 0);
+    packet.set_token(tick.token);
     packet.set_last(last);
     packet.set_ledger_releases(ledger_.totals().releases);
     packet.set_ledger_bits(ledger_.totals().bits());

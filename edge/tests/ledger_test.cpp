@@ -50,6 +50,22 @@ TEST(Ledger, SurvivesARestartAndACrashNeverUndercharges) {
   EXPECT_GE(crashed.totals().bits(), 73.5);
 }
 
+TEST(Ledger, MixedChargesKeepWhatIsWrittenAhead) {
+  TemporaryFolder folder;
+  const auto path = folder.path / "l.json";
+  Ledger ledger(path, "a", {1e9, 1e9});
+  int writes = 0;
+  std::string before;
+  for (int i = 0; i < 90; ++i) {
+    ASSERT_TRUE(ledger.charge(0, 0, 0, 0.5, 0));
+    ASSERT_TRUE(ledger.charge(0, 1, 10, 0, 2));
+    const std::string now = read_file(path, Exit::kStorage);
+    writes += now != before;
+    before = now;
+  }
+  EXPECT_LE(writes, 4);
+}
+
 TEST(Ledger, FailsClosedOnDamageAndOnAnotherCamera) {
   TemporaryFolder folder;
   const auto path = folder.path / "l.json";
