@@ -27,7 +27,6 @@ class EncoderConfig(_Strict):
 
     channels: tuple[int, ...] = (16, 32, 48, 64, 64)
     dropout: float = Field(0.1, ge=0, lt=1)
-    contrast_norm: bool = Field(False, description="also show each channel divided by its contrast in the frame")
 
 
 class MappingConfig(_Strict):

@@ -9,8 +9,6 @@ from .config import FamilyConfig
 
 # The preprocessing gives int8; ordinary motion is a few dozen steps.
 INPUT_SCALE = 1 / 32
-# Keeps sensor noise small where nothing moves.
-_CONTRAST_FLOOR = 0.1
 
 
 class Encoder(nn.Module):
@@ -19,8 +17,7 @@ class Encoder(nn.Module):
     def __init__(self, config: FamilyConfig):
         super().__init__()
         stages: list[nn.Module] = []
-        self.contrast_norm = config.encoder.contrast_norm
-        before = 6 if self.contrast_norm else 3
+        before = 3
         for i, width in enumerate(config.encoder.channels):
             kernel = 5 if i == 0 else 3
             stages += [
@@ -34,9 +31,5 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(before)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        x = frames.to(self.norm.weight.dtype) * INPUT_SCALE
-        if self.contrast_norm:
-            contrast = x.square().mean((2, 3), keepdim=True).sqrt()
-            x = torch.cat([x, x / (contrast + _CONTRAST_FLOOR)], 1)
-        x = self.dropout(self.stages(x))
+        x = self.dropout(self.stages(frames.to(self.norm.weight.dtype) * INPUT_SCALE))
         return self.norm(x.flatten(2).transpose(1, 2))
