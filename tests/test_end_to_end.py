@@ -278,6 +278,7 @@ def one_line(result: tuple[int, list[str]], code: Exit, says: str) -> None:
 def test_bad_sources(idle, tmp_path, made_clip):
     state = tmp_path / "state"
     one_line(run_edge(idle, "none.mp4", state), Exit.SOURCE, "no such file")
+    assert not state.exists()
     data = made_clip.read_bytes()
     for name, content in {
         "text.mp4": b"this is no film\n" * 100,

@@ -17,7 +17,9 @@ class _View:
 
     size: tuple[int, int]
     to_source: np.ndarray
-    table: np.ndarray
+    gamma: np.ndarray
+    gain: float
+    lift: float
     patch: tuple[slice, slice]
     noise: float
     shake: float
@@ -32,20 +34,22 @@ class _View:
         at_y, at_x = _moving_place(frames, rng)
         left = np.clip(at_x - rng.uniform(0.25, 0.75) * box_w, 0, width - box_w)
         top = np.clip(at_y - rng.uniform(0.25, 0.75) * box_h, 0, height - box_h)
+        flip = rng.random() < 0.5
         angle = np.deg2rad(rng.uniform(-5, 5))
         c, s, sx, sy = np.cos(angle), np.sin(angle), box_w / out_w, box_h / out_h
         linear = np.array([[c * sx, -s * sy], [s * sx, c * sy]])
-        if rng.random() < 0.5:
+        if flip:
             linear[:, 0] *= -1
         offset = np.array([left + box_w / 2, top + box_h / 2]) - linear @ np.array([out_w / 2, out_h / 2])
-        gamma, gain, lift = np.exp(rng.uniform(-0.4, 0.4)), rng.uniform(0.7, 1.4), rng.uniform(-25, 25)
-        table = 255 * (np.arange(256) / 255) ** gamma * gain + lift
-        tall, wide = (int(rng.uniform(0, 0.4) * side) for side in (out_h, out_w))
-        y, x = int(rng.integers(0, out_h - tall)), int(rng.integers(0, out_w - wide))
+        gamma = 255 * (np.arange(256) / 255) ** np.exp(rng.uniform(-0.4, 0.4))
+        wide, tall = int(rng.uniform(0, 0.4) * out_w), int(rng.uniform(0, 0.4) * out_h)
+        x, y = int(rng.integers(0, out_w - wide)), int(rng.integers(0, out_h - tall))
         return cls(
             size=size,
             to_source=np.column_stack([linear, offset]),
-            table=table.astype(np.float32),
+            gamma=gamma,
+            gain=rng.uniform(0.7, 1.4),
+            lift=rng.uniform(-25, 25),
             patch=(slice(y, y + tall), slice(x, x + wide)),
             noise=rng.uniform(0, 4) if rng.random() < 0.5 else 0.0,
             shake=rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0,
@@ -59,7 +63,7 @@ class _View:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         seen = cv2.warpAffine(frame, matrix, self.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         seen[self.patch] = 128
-        x = self.table[seen]
+        x = self.gamma[seen].astype(np.float32) * self.gain + self.lift
         if self.noise:
             x = x + rng.normal(0, self.noise, x.shape).astype(np.float32)
         return np.clip(x, 0, 255).astype(np.uint8)
@@ -81,8 +85,8 @@ def augmented_input(
     rng: np.random.Generator,
     reversible: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of a clip: tempo, start, crop, flip, tilt, shake, exposure, a hidden patch, sensor noise, the arrow
-    of time where the label does not depend on it (`reversible`), and a camera that runs for long or was just started.
+    """A random view of a clip: tempo, start, crop, flip, tilt, shake, exposure, a hidden patch, sensor noise, and the
+    arrow of time where the label does not depend on it (`reversible`).
 
     frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool
     [window]), the newest tick last.
@@ -92,15 +96,14 @@ def augmented_input(
     chosen = np.unique(ticks, return_index=True)[1]
     if reversible and rng.random() < 0.5:
         chosen = chosen[::-1]
-    start = int(rng.integers(0, max(len(chosen) - window, 0) + 1))
-    begin = int(rng.integers(0, start + 1))
+    start = begin = 0
+    if len(chosen) > window:
+        # Now and then the background has had time to settle before the window begins.
+        start = int(rng.integers(0, len(chosen) - window + 1))
+        begin = int(rng.integers(0, start + 1))
     clip = frames[chosen[begin : start + window]]
     view = _View.draw(clip, (config.width, config.height), rng)
     kernel = Preprocessor(**config.model_dump(exclude={"rate_hz"}))
-    if rng.random() < 0.5:
-        # A camera that has run for long knows the place without the people in it.
-        kernel.process(view.render(np.median(frames[::4], axis=0).astype(np.uint8), rng))
-        kernel.process(view.render(clip[0], rng))
     outputs = [kernel.process(view.render(f, rng)) for f in clip][start - begin :]
     full = np.zeros((window, 3, config.height, config.width), np.int8)
     full[window - len(outputs) :] = outputs

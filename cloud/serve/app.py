@@ -74,11 +74,8 @@ class Service:
     def read_pending(self) -> int:
         """Reads one batch of windows; returns how many there were."""
         c = self.config
-        pending = [
-            w
-            for w in self.store.pending_windows(self.reasoner.config.window, c.stride_ticks, c.idle_s)
-            if w.bundle_id in self.bundles
-        ]
+        window = self.reasoner.config.window
+        pending = self.store.pending_windows(list(self.bundles), window, c.stride_ticks, c.idle_s)
         if not pending:
             return 0
         begin = time.perf_counter()

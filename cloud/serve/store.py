@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import create_engine, event, func, select
+from sqlalchemy import create_engine, event, func, or_, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -106,16 +106,28 @@ class Store:
                 boot.ledger_bits = max(boot.ledger_bits, p.ledger_bits)
         return new
 
-    def pending_windows(self, window: int, stride: int, idle_s: float, limit: int = 64) -> list[PendingWindow]:
-        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent."""
+    def pending_windows(
+        self, bundles: Collection[str], window: int, stride: int, idle_s: float, limit: int = 256
+    ) -> list[PendingWindow]:
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent.
+
+        bundles: ids of the bundles whose boots count; others wait until their bundle is known.
+        """
         pending = []
         with Session(self.engine, expire_on_commit=False) as session:
-            for boot in session.scalars(select(Boot).where(Boot.closed.is_(False)).limit(limit)):
+            due = or_(
+                Boot.newest >= Boot.next_start + window - 1, Boot.ended.is_(True), Boot.seen_at <= time.time() - idle_s
+            )
+            query = (
+                select(Boot)
+                .where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due)
+                .order_by(Boot.seen_at)
+                .limit(limit)
+            )
+            for boot in session.scalars(query):
                 start, end = boot.next_start, boot.next_start + window - 1
                 final = False
                 if boot.newest < end:
-                    if not boot.ended and time.time() - boot.seen_at < idle_s:
-                        continue
                     # The last window looks back from the newest tick; where all ticks were read it is empty.
                     final, end = True, boot.newest
                     start = max(0, end - window + 1)

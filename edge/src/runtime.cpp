@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <exception>
 #include <filesystem>
 
 #include "capture.hpp"
@@ -70,6 +71,33 @@ class Run {
   }
 
   Exit go() {
+    std::exception_ptr broken_source;
+    try {
+      capture_all();
+    } catch (const Error& error) {
+      if (error.code() != Exit::kSource) throw;
+      // What was seen before the source broke still goes out.
+      broken_source = std::current_exception();
+    }
+    while (auto decision = gate_.flush()) {
+      if (held_back_) emit(std::move(*held_back_), false);
+      held_back_ = std::move(decision);
+    }
+    const bool stopped = stop_;
+    if (held_back_) emit(std::move(*held_back_), !stopped);
+    ledger_.close();
+    static const std::atomic<bool> never{false};
+    const bool delivered = uplink_.drain(stopped ? 2 : int(config_.drain_timeout_s), stopped ? never : stop_);
+    fail_on_uplink_problem();
+    report();
+    if (broken_source) std::rethrow_exception(broken_source);
+    if (delivered || stop_) return Exit::kOk;
+    throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(spool_.pending()) +
+                                        " packets are not acknowledged by " + config_.server + "; they stay in the spool");
+  }
+
+ private:
+  void capture_all() {
     int64_t last = -1;
     while (!stop_) {
       Timer wait(latencies_, "capture");
@@ -83,24 +111,11 @@ class Run {
             take(frame, uint64_t(tick));
           },
           stop_);
-      if (!more) break;
+      if (!more) return;
       fail_on_uplink_problem();
     }
-    while (auto decision = gate_.flush()) {
-      if (held_back_) emit(std::move(*held_back_), false);
-      held_back_ = std::move(decision);
-    }
-    if (held_back_) emit(std::move(*held_back_), !stop_);
-    ledger_.close();
-    const bool delivered = uplink_.drain(stop_ ? 2 : int(config_.drain_timeout_s), stop_);
-    fail_on_uplink_problem();
-    report();
-    if (delivered || stop_) return Exit::kOk;
-    throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(spool_.pending()) +
-                                        " packets are not acknowledged by " + config_.server + "; they stay in the spool");
   }
 
- private:
   static std::filesystem::path prepare(const std::string& folder) {
     std::error_code problem;
     std::filesystem::create_directories(folder, problem);

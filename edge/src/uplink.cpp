@@ -71,10 +71,14 @@ void Uplink::run() {
       backoff = std::min(2 * backoff, kLastBackoffMs);
     }
   } catch (const std::exception& error) {
-    const std::lock_guard lock(mutex_);
-    problem_ = error.what();
+    announce_problem(error.what());
   }
   finished_ = true;
+}
+
+void Uplink::announce_problem(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  if (problem_.empty()) problem_ = what;
 }
 
 // One stream, from connecting to its end. The caller rewinds the spool.
@@ -99,7 +103,7 @@ void Uplink::connect_once() {
   std::mutex mutex;
   std::deque<Sent> in_flight;
   std::atomic<bool> broken{false};
-  std::thread reader([&] {
+  const auto read_acknowledgements = [&] {
     v1::Ack ack;
     while (stream->Read(&ack)) {
       size_t count = 0;
@@ -117,6 +121,13 @@ void Uplink::connect_once() {
       }
       spool_.acknowledge(count);
       acknowledged_ += count;
+    }
+  };
+  std::thread reader([&] {
+    try {
+      read_acknowledgements();
+    } catch (const std::exception& error) {
+      announce_problem(error.what());
     }
     broken = true;
   });

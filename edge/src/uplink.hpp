@@ -20,7 +20,7 @@ class Uplink {
  public:
   Uplink(std::string server, Credentials credentials, Spool& spool, Latencies& latencies);
   ~Uplink();
-  // Lets the spool empty for at most that long, then stops. True: everything was acknowledged.
+  // Lets the spool empty for at most that long, or until `give_up` is set, then stops. True: all was acknowledged.
   bool drain(int timeout_s, const std::atomic<bool>& give_up);
   UplinkStats stats() const;
   // An error that the sending thread cannot mend (storage); empty if there is none.
@@ -29,6 +29,7 @@ class Uplink {
  private:
   void run();
   void connect_once();
+  void announce_problem(const std::string& what);
   void stop();
 
   std::string server_;
