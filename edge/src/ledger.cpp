@@ -10,6 +10,7 @@ namespace {
 
 // How many typical ticks one write to disk covers.
 constexpr double kBlock = 100;
+constexpr uint64_t kMinute = 60;
 
 }  // namespace
 
@@ -64,8 +65,13 @@ void Ledger::write(const LedgerTotals& t) {
 bool Ledger::charge(uint64_t captured_at_us, uint64_t releases, double feature_bits, double token_bits,
                     double mu_squared) {
   const double bits = feature_bits + token_bits;
-  const uint64_t second = std::max(second_, captured_at_us / 1000000);
-  const double second_bits = (second == second_ ? second_bits_ : 0) + bits;
+  // A tick's features are charged after the tokens of later ticks, so seconds overlap. A time from before the last
+  // minute is a clock set back: it counts as now.
+  const uint64_t newest = seconds_.empty() ? 0 : seconds_.rbegin()->first;
+  uint64_t second = captured_at_us / 1000000;
+  if (second + kMinute < newest) second = newest;
+  const auto spent = seconds_.find(second);
+  const double second_bits = (spent == seconds_.end() ? 0 : spent->second) + bits;
   LedgerTotals next = totals_;
   // A clock that jumps back must not open a fresh day.
   if (const auto day = int64_t(second / 86400); day > next.day) {
@@ -90,8 +96,8 @@ bool Ledger::charge(uint64_t captured_at_us, uint64_t releases, double feature_b
     write(ahead);
   }
   totals_ = next;
-  second_ = second;
-  second_bits_ = second_bits;
+  seconds_[second] = second_bits;
+  while (seconds_.begin()->first + kMinute < seconds_.rbegin()->first) seconds_.erase(seconds_.begin());
   return true;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 
 namespace ruyicam::edge {
@@ -46,8 +47,7 @@ class Ledger {
   std::string camera_id_;
   LedgerBudget budget_;
   LedgerTotals totals_, written_;
-  uint64_t second_ = 0;
-  double second_bits_ = 0;
+  std::map<uint64_t, double> seconds_;  // bits of the last minute, by second of capture
 };
 
 }  // namespace ruyicam::edge

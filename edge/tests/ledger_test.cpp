@@ -50,6 +50,16 @@ TEST(Ledger, SurvivesARestartAndACrashNeverUndercharges) {
   EXPECT_GE(crashed.totals().bits(), 73.5);
 }
 
+TEST(Ledger, LateChargesCountForTheSecondOfTheirCapture) {
+  TemporaryFolder folder;
+  Ledger ledger(folder.path / "l.json", "a", {250, 1e9});
+  for (uint64_t s = 0; s < 5; ++s) {
+    EXPECT_TRUE(ledger.charge((s + 1) * kSecond, 0, 0, 20, 0));
+    EXPECT_TRUE(ledger.charge(s * kSecond, 1, 200, 0, 1));
+    EXPECT_FALSE(ledger.charge(s * kSecond, 1, 200, 0, 1));
+  }
+}
+
 TEST(Ledger, MixedChargesKeepWhatIsWrittenAhead) {
   TemporaryFolder folder;
   const auto path = folder.path / "l.json";
