@@ -24,6 +24,14 @@ struct FreeError {
 
 }  // namespace
 
+std::string shown_source(const std::string& source) {
+  const size_t scheme = source.find("://");
+  if (scheme == std::string::npos) return source;
+  const size_t host = scheme + 3, at = source.find('@', host);
+  if (at == std::string::npos || at > source.find('/', host)) return source;
+  return source.substr(0, host) + source.substr(at + 1);
+}
+
 struct Capture::Pipeline {
   CaptureOptions options;
   GstElement* bin = nullptr;
@@ -39,7 +47,7 @@ struct Capture::Pipeline {
     if (sink) gst_object_unref(sink);
   }
 
-  Error failure(const std::string& why) const { return Error(Exit::kSource, "source " + options.source + ": " + why); }
+  Error failure(const std::string& why) const { return Error(Exit::kSource, "source " + shown_source(options.source) + ": " + why); }
 
   // Throws if an element reported an error.
   void check_bus() const {

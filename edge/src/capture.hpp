@@ -22,6 +22,9 @@ struct CaptureOptions {
   int timeout_s = 10;        // longest wait for a frame of a live source
 };
 
+// The source as it may be printed: without the user and password of a URL.
+std::string shown_source(const std::string& source);
+
 class Capture {
  public:
   // Throws Error(kSource) with one line for what cannot be opened.

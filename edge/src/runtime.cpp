@@ -65,7 +65,7 @@ class Run {
     start_us_ = unix_time_us();
     const auto recovered = spool_.stats();
     spdlog::info("start camera={} boot={} bundle={} {} profile={} source={}", config_.camera_id, hex(boot_), bundle_.name,
-                 bundle_.version, bundle_.profile, config_.source);
+                 bundle_.version, bundle_.profile, shown_source(config_.source));
     if (recovered.recovered || recovered.torn)
       spdlog::info("spool holds {} packets of an earlier run; {} torn bytes cut off", recovered.recovered, recovered.torn);
   }
@@ -140,7 +140,7 @@ class Run {
     try {
       preprocessor_.process(frame.luma, frame.width, frame.height, frame.stride, input_.data(), kernels::Backend::kSimd);
     } catch (const std::invalid_argument& error) {
-      throw Error(Exit::kSource, "source " + config_.source + ": " + error.what());
+      throw Error(Exit::kSource, "source " + shown_source(config_.source) + ": " + error.what());
     }
     preprocess.stop();
     Timer encode(latencies_, "encoder");
