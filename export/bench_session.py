@@ -40,9 +40,7 @@ def find_edge(given: Path | None = None) -> Path:
 class BenchSession:
     """Context manager. `folder` holds everything; a temporary one is removed at the end."""
 
-    def __init__(
-        self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None
-    ):
+    def __init__(self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None):
         self.model, self.bundle, self.public_key = model, bundle, public_key
         self.edge = find_edge(edge)
         self._temporary = folder is None

@@ -97,9 +97,7 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int)
     }
 
 
-def export_bundle(
-    family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1"
-) -> ExportReport:
+def export_bundle(family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1") -> ExportReport:
     """Writes the signed bundle `out` (NAME.ruyicam), whole or not at all; an older one of that name is replaced.
 
     frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch.

@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+
+from .eval_command import evaluate
+from .options import CacheOption, EdgeOption, JsonFlag, console, run_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
 certs_app = typer.Typer(no_args_is_help=True, help="Certificates for the uplink of a bench.")
+app.command("eval")(evaluate)
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")
-console = Console()
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
-EdgeOption = Annotated[Path | None, typer.Option(help="the ruyicam-edge binary; default: $RUYICAM_EDGE, PATH, build/")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -40,20 +37,23 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_show_vers
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option(help="TOML file with [model] and [train]")],
-    data: Annotated[list[Path], typer.Option(help="folder of label/clip.mp4; may be given several times")],
+    config: Annotated[Path, typer.Option(help="TOML file with [model], [train], [loss] and [[phases]]")],
     out: Annotated[Path, typer.Option(help="folder of the run; one that is there already is continued")],
+    data: Annotated[list[Path] | None, typer.Option(help="folder of label/clip.mp4; may be given several times")] = None,
     val: Annotated[list[Path] | None, typer.Option(help="folder to score on while training; never trained on")] = None,
+    detector: Annotated[Path | None, typer.Option(help="yolox_nano.onnx: the backbone's weights")] = None,
+    init: Annotated[Path | None, typer.Option(help="checkpoint to begin from; phases of scenes alone are left out")] = None,
+    cache: CacheOption = None,
+    mapping: Annotated[bool, typer.Option(help="--no-mapping trains the peer that the mapping is measured against")] = True,
 ) -> None:
     """Train all tiers of the family together; continues an interrupted run."""
     from ruyicam.cloud.data.clips import find_clips
-    from ruyicam.cloud.toml import load_toml
-    from ruyicam.cloud.training.config import RunConfig
     from ruyicam.cloud.training.trainer import train as run
 
-    settings = load_toml(RunConfig, config)
+    settings = run_config(config, mapping)
     labels = settings.model.labels
-    run(settings, find_clips(data, labels), out, find_clips(val, labels) if val else None)
+    clips = find_clips(data, labels) if data else []
+    run(settings, clips, out, find_clips(val, labels) if val else None, detector, init, cache)
     console.print(f"trained into {out}")
 
 
@@ -151,48 +151,20 @@ def serve(config: Annotated[Path, typer.Option(help="server.toml")]) -> None:
     run(load_toml(ServerConfig, config))
 
 
-@app.command("eval")
-def evaluate(
-    model: Annotated[Path, typer.Option(help="checkpoint folder")],
-    data: Annotated[list[Path], typer.Option(help="folder of label/clip.mp4; may be given several times")],
-    through: Annotated[
-        str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")
-    ] = "edge",
-    edge: EdgeOption = None,
-    as_json: JsonFlag = False,
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Option(help="PNG file")],
+    first: Annotated[int, typer.Option(help="seed of the first scene", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="how many", min=1, max=200)] = 16,
 ) -> None:
-    """Accuracy per tier on labelled clips, and how often tiers agree."""
-    from ruyicam.cloud.data.clips import find_clips
-    from ruyicam.cloud.serve.app import load_family
-    from ruyicam.cloud.training.trainer import validate
+    """Draw a contact sheet of generated scenes."""
+    from ruyicam.cloud.data.scenes.sheet import contact_sheet
 
-    from .evaluate import evaluate_through_edge
-
-    if through not in ("edge", "torch"):
-        raise RuyicamError(Exit.USAGE, f"--through is '{through}', expected 'edge' or 'torch'")
-    family = load_family(model)
-    clips = find_clips(data, family.config.labels)
-    if through == "torch":
-        result = {"clips": len(clips), "through": "torch", "tiers": validate(family, clips)}
-    else:
-        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-            bar = progress.add_task("clips", total=len(clips))
-            result = evaluate_through_edge(model, clips, edge, lambda: progress.advance(bar))
-    if as_json:
-        print(json.dumps(result))
-        return
-    table = Table(title=f"{len(clips)} clips through {through}")
-    labels = [x for x in family.config.labels if x in {c.label for c in clips}]
-    for column in ("tier", "accuracy", "balanced", *(f"recall {x}" for x in labels)):
-        table.add_column(column, justify="left" if column == "tier" else "right")
-    for tier, s in result["tiers"].items():
-        table.add_row(
-            tier, *(f"{v:.3f}" for v in (s["accuracy"], s["balanced_accuracy"], *(s["recall"][x] for x in labels)))
-        )
-    console.print(table)
-    if "consistency" in result:
-        agree = ", ".join(f"{pair} {value:.2f}" for pair, value in result["consistency"].items())
-        console.print(f"agreement: {agree}; {result['bits_per_second']:.0f} bits a second, profile {result['profile']}")
+    try:
+        contact_sheet(out, first, count)
+    except OSError as error:
+        raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror}") from error
+    console.print(f"drew {count} scenes into {out}")
 
 
 @app.command()

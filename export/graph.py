@@ -98,9 +98,7 @@ def worst_error(family: Family, model: bytes, frames: np.ndarray) -> dict[str, f
     worst = dict.fromkeys(OUTPUTS, 0.0)
     for frame in torch.from_numpy(frames).unsqueeze(1):
         want = graph(frame, history, valid)
-        got = session.run(
-            list(OUTPUTS), {"frame": frame.numpy(), "history": history.numpy(), "history_valid": valid.numpy()}
-        )
+        got = session.run(list(OUTPUTS), {"frame": frame.numpy(), "history": history.numpy(), "history_valid": valid.numpy()})
         for name, a, b in zip(OUTPUTS, want, got, strict=True):
             worst[name] = max(worst[name], float(np.abs(a.numpy() - b).max()))
         u = family.mapping.exact(want[0].unsqueeze(0)).float()

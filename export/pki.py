@@ -74,9 +74,7 @@ class Authority:
                     names.append(x509.DNSName(host))
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         out = Certificate(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         self._write(out.key, private, 0o600)
         self._write(out.cert, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ruyicam.cloud.data.clips import model_input
-from ruyicam.cloud.family import Family
+from ruyicam.cloud.family import Family, FamilyConfig
 from ruyicam.cloud.keys import load_private_key, new_keys
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
@@ -17,6 +17,13 @@ from ruyicam.export.demo import default_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+SMALL = FamilyConfig(
+    input={"width": 64, "height": 64},
+    encoder={"tokens": 4, "dim": 8},
+    trunk={"hidden_size": 16, "intermediate_size": 16, "heads": 2},
+    window=8,
+)
 
 
 def write_clip(path: Path, frames: int = 40, size: tuple[int, int] = (320, 240), seed: int = 0, rate: int = 20) -> Path:

@@ -84,11 +84,11 @@ def test_a_clip_becomes_events(session, made_clip):
     assert boot["ledger_bits"] == pytest.approx(ledger["feature_bits"] + ledger["token_bits"])
 
 
-def test_a_long_clip_is_read_window_by_window_and_the_ledger_adds_up_over_runs(session, long_clip):
+def test_a_long_clip_is_read_window_by_window_and_the_ledger_adds_up_over_runs(session, long_clip, family):
     first = session.play(str(long_clip))
     boot = session.wait_read(first["boot_id"])
     starts = sorted({w["start"] for w in boot["windows"]})
-    assert starts == list(range(0, 181, 10)) and boot["packets"] == 200
+    assert starts == list(range(0, 201 - family.config.window, 10)) and boot["packets"] == 200
     events = sorted(session.get(f"/v1/events?boot_id={first['boot_id']}"), key=lambda e: e["first_tick"])
     assert events[0]["first_tick"] == 0 and events[-1]["last_tick"] == 199
     for a, b in itertools.pairwise(events):
@@ -136,7 +136,7 @@ def test_sigterm_finishes_cleanly(session, long_clip):
     assert session.get(f"/v1/boots/{stats['boot_id']}")["packets"] == stats["ticks"]
 
 
-def test_twenty_seconds_without_a_server_lose_no_packet(session, long_clip):
+def test_twenty_seconds_without_a_server_lose_no_packet(session, long_clip, family):
     state = session.folder / "outage"
     edge = start(session, long_clip, state, realtime=True)
     wait_for(lambda: session.get("/v1/events"))
@@ -150,7 +150,7 @@ def test_twenty_seconds_without_a_server_lose_no_packet(session, long_clip):
     assert stats["uplink"]["failures"] > 0 and stats["spool"]["dropped"] == 0
     boot = session.wait_read(stats["boot_id"])
     assert boot["packets"] == stats["ticks"] == 200
-    assert sorted({w["start"] for w in boot["windows"]}) == list(range(0, 181, 10))
+    assert sorted({w["start"] for w in boot["windows"]}) == list(range(0, 201 - family.config.window, 10))
 
 
 class SlowLink:
@@ -308,9 +308,7 @@ def test_any_pipeline_is_a_source(session):
 def test_bad_certificates(idle, tmp_path, made_clip):
     clip, state = str(made_clip), tmp_path / "state"
     late = idle.authority.camera("late", days=-1)
-    one_line(
-        run_edge(idle, clip, state, camera_id="late", cert=late.cert, key=late.key), Exit.CREDENTIALS, "expired on"
-    )
+    one_line(run_edge(idle, clip, state, camera_id="late", cert=late.cert, key=late.key), Exit.CREDENTIALS, "expired on")
     one_line(run_edge(idle, clip, state, key=idle.server_cert.key), Exit.CREDENTIALS, "is not the key of")
     one_line(run_edge(idle, clip, state, camera_id="other"), Exit.CREDENTIALS, "common name is")
     one_line(run_edge(idle, clip, state, ca=made_clip), Exit.CREDENTIALS, "not a certificate")

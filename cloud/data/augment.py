@@ -8,24 +8,30 @@ import cv2
 import numpy as np
 
 from ruyicam.cloud.family.config import InputConfig
+from ruyicam.cloud.family.labels import KEYPOINTS
 from ruyicam.kernels import Preprocessor
+
+# Left and right joints change places in a mirror.
+_MIRROR = [KEYPOINTS.index(k.replace("left", "*").replace("right", "left").replace("*", "right")) for k in KEYPOINTS]
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """One way to look at a clip: the same crop, tilt, exposure and hidden patch for all of its frames."""
 
     size: tuple[int, int]
     to_source: np.ndarray
+    flip: bool
     gamma: np.ndarray
     gain: float
     lift: float
     patch: tuple[slice, slice]
     noise: float
     shake: float
+    quality: int
 
     @classmethod
-    def draw(cls, frames: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> _View:
+    def draw(cls, frames: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> View:
         """A random view whose crop keeps a place in sight where something moves, or the label could be cropped away."""
         out_w, out_h = size
         height, width = frames.shape[1:]
@@ -34,7 +40,7 @@ class _View:
         at_y, at_x = _moving_place(frames, rng)
         left = np.clip(at_x - rng.uniform(0.25, 0.75) * box_w, 0, width - box_w)
         top = np.clip(at_y - rng.uniform(0.25, 0.75) * box_h, 0, height - box_h)
-        flip = rng.random() < 0.5
+        flip = bool(rng.random() < 0.5)
         angle = np.deg2rad(rng.uniform(-5, 5))
         c, s, sx, sy = np.cos(angle), np.sin(angle), box_w / out_w, box_h / out_h
         linear = np.array([[c * sx, -s * sy], [s * sx, c * sy]])
@@ -47,12 +53,14 @@ class _View:
         return cls(
             size=size,
             to_source=np.column_stack([linear, offset]),
+            flip=flip,
             gamma=gamma,
             gain=rng.uniform(0.7, 1.4),
             lift=rng.uniform(-25, 25),
             patch=(slice(y, y + tall), slice(x, x + wide)),
             noise=rng.uniform(0, 4) if rng.random() < 0.5 else 0.0,
             shake=rng.uniform(0, 0.6) if rng.random() < 0.3 else 0.0,
+            quality=int(rng.integers(20, 90)) if rng.random() < 0.3 else 0,
         )
 
     def render(self, frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -66,7 +74,18 @@ class _View:
         x = self.gamma[seen].astype(np.float32) * self.gain + self.lift
         if self.noise:
             x = x + rng.normal(0, self.noise, x.shape).astype(np.float32)
-        return np.clip(x, 0, 255).astype(np.uint8)
+        out = np.clip(x, 0, 255).astype(np.uint8)
+        if self.quality:
+            out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1], 0)
+        return out
+
+    def keypoints(self, points: np.ndarray, source: tuple[int, int]) -> np.ndarray:
+        """Moves keypoints [..., 17, 3] (x, y as shares of a `source` = (width, height) picture, seen) into this view."""
+        inverse = np.linalg.inv(self.to_source[:, :2])
+        at = (points[..., :2] * source - self.to_source[:, 2]) @ inverse.T / self.size
+        inside = ((at >= 0) & (at < 1)).all(-1)
+        moved = np.concatenate([at, (points[..., 2] * inside)[..., None]], -1)
+        return moved[..., _MIRROR, :] if self.flip else moved
 
 
 def _moving_place(frames: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
@@ -77,34 +96,53 @@ def _moving_place(frames: np.ndarray, rng: np.random.Generator) -> tuple[float, 
     return (cell // 16 + 0.5) * frames.shape[1] / 12, (cell % 16 + 0.5) * frames.shape[2] / 16
 
 
-def augmented_input(
+@dataclass(frozen=True)
+class Seen:
+    """A window of a view: input int8 [t, 3, height, width], luma uint8 [t, height, width], its frames int [t]."""
+
+    input: np.ndarray
+    luma: np.ndarray
+    frames: np.ndarray
+    view: View
+
+
+def augmented_window(
     frames: np.ndarray,
     times_ns: np.ndarray,
     config: InputConfig,
     window: int,
     rng: np.random.Generator,
     reversible: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random view of a clip: tempo, start, crop, flip, tilt, shake, exposure, a hidden patch, sensor noise, and the
-    arrow of time where the label does not depend on it (`reversible`).
+    moment: int | None = None,
+) -> Seen:
+    """A random view of up to `window` ticks of a clip: tempo, start, dropped frames, crop, flip, tilt, shake, exposure,
+    a hidden patch, sensor noise, compression, and the arrow of time where the label does not depend on it
+    (`reversible`). The window holds frame `moment`, if there is one that the label stands or falls with.
 
-    frames uint8 [N, h, w], times_ns int64 [N] -> (input int8 [window, 3, height, width], ticks that exist bool
-    [window]), the newest tick last.
+    frames uint8 [N, h, w], times_ns int64 [N].
     """
     tempo = np.exp(rng.uniform(np.log(0.8), np.log(1.25)))
     ticks = np.floor(times_ns * tempo * config.rate_hz / 1e9).astype(np.int64)
     chosen = np.unique(ticks, return_index=True)[1]
+    if rng.random() < 0.2:
+        # A dropped frame repeats the one before it.
+        lost = np.flatnonzero(rng.random(len(chosen)) < 0.1)
+        chosen[lost] = chosen[np.maximum(lost - 1, 0)]
     if reversible and rng.random() < 0.5:
         chosen = chosen[::-1]
     start = begin = 0
     if len(chosen) > window:
+        low, high = 0, len(chosen) - window
+        if moment is not None:
+            at = int(np.searchsorted(chosen, moment))
+            low, high = np.clip([at - window + 8, at - 8], low, high)
         # Now and then the background has had time to settle before the window begins.
-        start = int(rng.integers(0, len(chosen) - window + 1))
+        start = int(rng.integers(low, high + 1))
         begin = int(rng.integers(0, start + 1))
-    clip = frames[chosen[begin : start + window]]
-    view = _View.draw(clip, (config.width, config.height), rng)
+    picked = chosen[begin : start + window]
+    view = View.draw(frames[picked], (config.width, config.height), rng)
     kernel = Preprocessor(**config.model_dump(exclude={"rate_hz"}))
-    outputs = [kernel.process(view.render(f, rng)) for f in clip][start - begin :]
-    full = np.zeros((window, 3, config.height, config.width), np.int8)
-    full[window - len(outputs) :] = outputs
-    return full, np.arange(window) >= window - len(outputs)
+    luma = np.stack([view.render(frames[i], rng) for i in picked])
+    outputs = np.stack([kernel.process(f) for f in luma])
+    keep = slice(start - begin, None)
+    return Seen(outputs[keep], luma[keep], picked[keep], view)

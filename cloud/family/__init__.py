@@ -1,6 +1,7 @@
 """The familial model: one backbone, several tiers."""
 
 from .config import FamilyConfig
-from .model import Answer, Family, Reasoner
+from .heads import Answer
+from .model import Family, Reasoner
 
 __all__ = ["Answer", "Family", "FamilyConfig", "Reasoner"]

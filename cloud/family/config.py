@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .backbone import STRIDE
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -23,10 +25,10 @@ class InputConfig(_Strict):
 
 
 class EncoderConfig(_Strict):
-    """Convolutions that halve the picture at every stage; the last stage's grid gives the tokens."""
+    """A backbone of fixed widths (see backbone.py) and T queries that pool its places into tokens."""
 
-    channels: tuple[int, ...] = (16, 32, 48, 64, 64)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    tokens: int = Field(12, ge=1, le=256, description="T, tokens per tick")
+    dim: int = Field(64, ge=4, le=1024, description="D, width of a token")
 
 
 class MappingConfig(_Strict):
@@ -42,6 +44,7 @@ class MappingConfig(_Strict):
     clip: int = Field(304, ge=1, le=1 << 20)
     sigma: float = Field(8.0, ge=0.25, le=512)
     bits: int = Field(8, ge=2, le=16)
+    bypass: bool = Field(False, description="no mapping: tokens go on as they are; for comparison, never exported")
 
 
 class TrunkConfig(_Strict):
@@ -51,6 +54,7 @@ class TrunkConfig(_Strict):
     intermediate_size: int = Field(192, ge=8)
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    input_dropout: float = Field(0.1, ge=0, lt=1, description="of single features")
     exits: dict[str, int] = {"edge": 2, "cloud-s": 4, "cloud-l": 6}
 
     @model_validator(mode="after")
@@ -63,6 +67,12 @@ class TrunkConfig(_Strict):
         if self.hidden_size % (2 * self.heads):
             raise ValueError("hidden_size must be a multiple of twice the heads")
         return self
+
+
+class TextConfig(_Strict):
+    """The language head: a decoder of the trunk's width that reads one exit's hidden states as its prefix."""
+
+    layers: int = Field(2, ge=1)
 
 
 class GateConfig(_Strict):
@@ -78,11 +88,12 @@ class FamilyConfig(_Strict):
     """The whole family. `labels[0]` is the behaviour that needs no one's attention."""
 
     labels: tuple[str, ...] = ("normal", "fight", "fall")
-    window: int = Field(20, ge=2, le=600, description="ticks that a tier sees at once")
+    window: int = Field(40, ge=2, le=600, description="ticks that a tier sees at once")
     input: InputConfig = InputConfig()
     encoder: EncoderConfig = EncoderConfig()
     mapping: MappingConfig = MappingConfig()
     trunk: TrunkConfig = TrunkConfig()
+    text: TextConfig = TextConfig()
     gate: GateConfig = GateConfig()
 
     @model_validator(mode="after")
@@ -91,31 +102,27 @@ class FamilyConfig(_Strict):
             raise ValueError(f"labels are {self.labels}, expected at least two different ones")
         if "look" in self.labels:
             raise ValueError("label 'look' is taken: it is the token of a tick that is worth a look")
-        step = 2 ** len(self.encoder.channels)
-        if self.input.width % step or self.input.height % step:
-            raise ValueError(f"input is {self.input.width}x{self.input.height}, expected multiples of {step}")
+        if self.input.width % STRIDE or self.input.height % STRIDE:
+            raise ValueError(f"input is {self.input.width}x{self.input.height}, expected multiples of {STRIDE}")
         prior = self.gate.token_prior
-        if prior and (
-            set(prior) != set(self.alphabet) or abs(sum(prior.values()) - 1) > 1e-6 or min(prior.values()) <= 0
-        ):
+        if prior and (set(prior) != set(self.alphabet) or abs(sum(prior.values()) - 1) > 1e-6 or min(prior.values()) <= 0):
             raise ValueError(f"token_prior must give {', '.join(self.alphabet)} probabilities above 0 that add up to 1")
         return self
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the token grid."""
-        step = 2 ** len(self.encoder.channels)
-        return self.input.height // step, self.input.width // step
+        """Rows and columns of the backbone's places."""
+        return self.input.height // STRIDE, self.input.width // STRIDE
 
     @property
     def tokens(self) -> int:
         """T, tokens per tick."""
-        return self.grid[0] * self.grid[1]
+        return self.encoder.tokens
 
     @property
     def features(self) -> int:
-        """n = T * d, released features per tick."""
-        return self.tokens * self.mapping.out_dim
+        """n = T * d, released features per tick (T * D without a mapping)."""
+        return self.tokens * (self.encoder.dim if self.mapping.bypass else self.mapping.out_dim)
 
     @property
     def alphabet(self) -> tuple[str, ...]:

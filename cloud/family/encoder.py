@@ -4,32 +4,74 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from .backbone import STRIDE, Backbone
 from .config import FamilyConfig
 
-# The preprocessing gives int8; ordinary motion is a few dozen steps.
-INPUT_SCALE = 1 / 32
+# Motion energies are kept at half of the backbone's stride, so each of its places has 2 x 2 of either difference.
+_MOTION = 2 * 4
+_PLACE = 4
 
 
 class Encoder(nn.Module):
-    """int8 or float [N, 3, height, width] -> tokens float [N, T, D], each token layer-normalised."""
+    """int8 or float [N, 3, height, width] -> tokens float [N, T, D], each token layer-normalised.
+
+    `maps` is the fixed part (what things look like and how much they move, place by place); `tokens` is the part that
+    is trained: T learned queries look over the places, and each turns what it finds into a token of its own.
+    """
 
     def __init__(self, config: FamilyConfig):
         super().__init__()
-        stages: list[nn.Module] = []
-        before = 3
-        for i, width in enumerate(config.encoder.channels):
-            kernel = 5 if i == 0 else 3
-            stages += [
-                nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            ]
-            before = width
-        self.stages = nn.Sequential(*stages)
-        self.dropout = nn.Dropout2d(config.encoder.dropout)
-        self.norm = nn.LayerNorm(before)
+        e = config.encoder
+        self.backbone = Backbone().requires_grad_(False)
+        rows, columns = config.grid
+        channels = self.channels
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+        y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
+        self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
+        self.query = nn.Linear(channels, e.tokens)
+        self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
+        self.value = nn.Parameter(torch.randn(e.tokens, channels + _PLACE, e.dim) * (channels + _PLACE) ** -0.5)
+        self.norm = nn.LayerNorm(e.dim)
+
+    @property
+    def channels(self) -> int:
+        """Channels of `maps`."""
+        return self.backbone.width + _MOTION
+
+    @torch.no_grad()
+    def maps(self, frames: torch.Tensor) -> torch.Tensor:
+        """[N, 3, height, width] -> float [N, channels, rows, columns]: backbone of the luma, log motion energies."""
+        x = frames.to(self.mean.dtype)
+        energy = functional.avg_pool2d(x[:, 1:].abs(), STRIDE // 2)
+        motion = torch.log1p(functional.pixel_unshuffle(energy, 2)) - 1
+        return torch.cat([self.backbone(x[:, :1]), motion], 1)
+
+    @torch.no_grad()
+    def fit_scale(self, maps: torch.Tensor) -> None:
+        """Sets the fixed standardisation of the channels from example maps [N, channels, rows, columns]."""
+        x = maps.float().transpose(0, 1).flatten(1)
+        self.mean.copy_(x.mean(1))
+        self.spread.copy_(x.std(1).clamp(min=1e-3))
+
+    def tokens(self, maps: torch.Tensor) -> torch.Tensor:
+        """[N, channels, rows, columns] -> tokens [N, T, D]: attention pooling by T learned queries."""
+        x = (maps.flatten(2).to(self.mean.dtype) - self.mean[:, None]) / self.spread[:, None]
+        weights = torch.softmax(self.query(x.transpose(1, 2)).transpose(1, 2) + self.bias, -1)
+        place = self.place.expand(len(x), -1, -1)
+        pooled = weights @ torch.cat([x, place], 1).transpose(1, 2)
+        return self.norm((pooled.transpose(0, 1) @ self.value).transpose(0, 1))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        x = self.dropout(self.stages(frames.to(self.norm.weight.dtype) * INPUT_SCALE))
-        return self.norm(x.flatten(2).transpose(1, 2))
+        return self.tokens(self.maps(frames))
+
+
+def _regions(tokens: int, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """First look of each query: half of them everywhere, half at an upright strip of the picture; [T, places]."""
+    bias = torch.zeros(tokens, len(x))
+    strips = tokens // 2
+    for i in range(strips):
+        bias[i] = -8 * (x - (2 * (i + 0.5) / strips - 1)) ** 2
+    return bias

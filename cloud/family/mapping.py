@@ -22,7 +22,7 @@ class FeatureMapping(nn.Module):
     def __init__(self, config: FamilyConfig):
         super().__init__()
         self.config = config.mapping
-        self.tokens, dim = config.tokens, config.encoder.channels[-1]
+        self.tokens, dim = config.tokens, config.encoder.dim
         self.weight = nn.Parameter(torch.randn(self.config.out_dim, dim) * dim**-0.5)
         self.bias = nn.Parameter(torch.zeros(self.config.out_dim))
         half = torch.arange(-128, 128, dtype=torch.float64)
@@ -58,8 +58,11 @@ class FeatureMapping(nn.Module):
         return torch.where(total > c.clip * c.clip, shrunk, u)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return self.exact(tokens).to(tokens.dtype)
+        # In bfloat16 sums of whole numbers would not be whole.
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self._train(tokens.float()) if self.training else self.exact(tokens.float()).to(tokens.dtype)
+
+    def _train(self, tokens: torch.Tensor) -> torch.Tensor:
         c = self.config
         q = (tokens / c.input_scale).clamp(-127, 127)
         w = (self.weight * c.weight_scale).clamp(-127, 127)

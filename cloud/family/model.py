@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,27 +10,10 @@ from torch import nn
 
 from .config import FamilyConfig
 from .encoder import Encoder
+from .heads import Answer, Heads
 from .mapping import FeatureMapping
+from .text import TextHead
 from .trunk import Trunk
-
-
-class Answer(NamedTuple):
-    """What one exit says: logits per tick [B, W, K] and for the window as a whole [B, K]."""
-
-    steps: torch.Tensor
-    window: torch.Tensor
-
-
-class BehaviourHead(nn.Module):
-    """Behaviour per tick; the window's logits are the log of the mean evidence over its ticks."""
-
-    def __init__(self, config: FamilyConfig):
-        super().__init__()
-        self.linear = nn.Linear(config.trunk.hidden_size, len(config.labels))
-
-    def forward(self, hidden: torch.Tensor) -> Answer:
-        steps = self.linear(hidden)
-        return Answer(steps, torch.logsumexp(steps, 1) - torch.log(torch.tensor(float(steps.shape[1]))))
 
 
 class Reasoner(nn.Module):
@@ -45,11 +27,26 @@ class Reasoner(nn.Module):
         depth = config.trunk.exits[tier]
         self.exits = {name: d for name, d in config.trunk.exits.items() if d <= depth}
         self.trunk = Trunk(config, depth)
-        self.behaviour = BehaviourHead(config)
+        self.heads = Heads(config)
+        self.text = TextHead(config)
 
-    def forward(self, features: torch.Tensor, valid: torch.Tensor) -> dict[str, Answer]:
-        """features [B, W, n] as released, valid bool [B, W] -> an answer per exit, shallowest first."""
-        return {name: self.behaviour(h) for name, h in self.trunk(features, valid, self.exits).items()}
+    def forward(self, features: torch.Tensor, valid: torch.Tensor, exits: tuple[str, ...] | None = None) -> dict[str, Answer]:
+        """features [N, W, n] as released, valid bool [N, W] -> an answer per exit (or the named ones), shallowest first."""
+        wanted = {name: d for name, d in self.exits.items() if exits is None or name in exits}
+        return {name: self.heads(h, valid) for name, h in self.trunk(features, valid, wanted).items()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, tier.txt and model.safetensors: this tier alone."""
+        _save(self, self.config, Path(folder))
+        (Path(folder) / "tier.txt").write_text(self.tier + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Reasoner:
+        """Reads what `save_pretrained` wrote, ready to run. Raises OSError, ValidationError or RuntimeError."""
+        folder = Path(folder)
+        part = cls(FamilyConfig.load(folder / "config.json"), (folder / "tier.txt").read_text().strip())
+        part.load_state_dict(load_file(folder / "model.safetensors"))
+        return part.eval()
 
 
 class Family(nn.Module):
@@ -63,19 +60,30 @@ class Family(nn.Module):
         self.reasoner = Reasoner(config, max(config.trunk.exits, key=config.trunk.exits.__getitem__))
 
     def features(self, frames: torch.Tensor) -> torch.Tensor:
-        """frames [B, W, 3, height, width] -> clipped features without noise, float [B, W, n]."""
-        batch, steps = frames.shape[:2]
-        return self.mapping(self.encoder(frames.flatten(0, 1))).view(batch, steps, -1)
+        """frames [N, W, 3, height, width] -> clipped features without noise, float [N, W, n]."""
+        maps = self.encoder.maps(frames.flatten(0, 1))
+        return self.features_of_maps(maps.unflatten(0, frames.shape[:2]))
+
+    def features_of_maps(self, maps: torch.Tensor) -> torch.Tensor:
+        """What `Encoder.maps` gave, [N, W, channels, rows, columns] -> clipped features without noise, float [N, W, n]."""
+        tokens = self.encoder.tokens(maps.flatten(0, 1))
+        out = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
+        return out.unflatten(0, maps.shape[:2])
+
+    def release(self, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """What leaves the device, with noise for training; the same shape. Without a mapping nothing changes."""
+        return features if self.config.mapping.bypass else self.mapping.add_noise(features, generator)
 
     def forward(
-        self, frames: torch.Tensor, exists: torch.Tensor, released: torch.Tensor
-    ) -> tuple[dict[str, Answer], dict[str, Answer]]:
-        """(answers on clean features, answers on released ones); the edge exit lives on the first.
+        self, maps: torch.Tensor, exists: torch.Tensor, released: torch.Tensor, tiers: tuple[str, ...]
+    ) -> tuple[Answer | None, dict[str, Answer], torch.Tensor]:
+        """(edge's answer on clean features if it is among `tiers`, all of theirs on released ones, the clean features).
 
-        frames [B, W, 3, height, width]; exists, released bool [B, W]: ticks that the camera saw, ticks that left it.
+        maps [N, W, channels, rows, columns]; exists, released bool [N, W]: ticks that the camera saw, that left it.
         """
-        clean = self.features(frames)
-        return self.reasoner(clean, exists), self.reasoner(self.mapping.add_noise(clean), exists & released)
+        clean = self.features_of_maps(maps)
+        answers = self.reasoner(self.release(clean), exists & released, tiers)
+        return self.reasoner(clean, exists, ("edge",))["edge"] if "edge" in tiers else None, answers, clean
 
     def tier(self, name: str) -> Reasoner:
         """The prefix of the trunk that ends at exit `name`, with the shared heads; ValueError for an unknown name."""
@@ -87,13 +95,7 @@ class Family(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json and model.safetensors."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(self.config.model_dump_json(indent=2) + "\n")
-        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        # safetensors writes files that only their owner can read.
-        (folder / "model.safetensors").chmod(0o644)
+        _save(self, self.config, Path(folder))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Family:
@@ -102,3 +104,12 @@ class Family(nn.Module):
         model = cls(FamilyConfig.load(folder / "config.json"))
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return model.eval()
+
+
+def _save(module: nn.Module, config: FamilyConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    # safetensors writes files that only their owner can read.
+    (folder / "model.safetensors").chmod(0o644)

@@ -113,13 +113,9 @@ class Service:
         try:
             port = server.add_secure_port(self.config.grpc, self.credentials)
         except RuntimeError as error:
-            raise RuyicamError(
-                Exit.ADDRESS, f"cannot listen on {self.config.grpc}: address in use or not ours"
-            ) from error
+            raise RuyicamError(Exit.ADDRESS, f"cannot listen on {self.config.grpc}: address in use or not ours") from error
         await server.start()
-        web = uvicorn.Server(
-            uvicorn.Config(make_api(self.store, version("ruyicam")), log_level="warning", access_log=False)
-        )
+        web = uvicorn.Server(uvicorn.Config(make_api(self.store, version("ruyicam")), log_level="warning", access_log=False))
         # The service handles signals for both servers.
         web.capture_signals = contextlib.nullcontext
         stop = asyncio.Event()

@@ -115,14 +115,9 @@ class Store:
         """
         pending = []
         with Session(self.engine, expire_on_commit=False) as session:
-            due = or_(
-                Boot.newest >= Boot.next_start + window - 1, Boot.ended.is_(True), Boot.seen_at <= time.time() - idle_s
-            )
+            due = or_(Boot.newest >= Boot.next_start + window - 1, Boot.ended.is_(True), Boot.seen_at <= time.time() - idle_s)
             query = (
-                select(Boot)
-                .where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due)
-                .order_by(Boot.seen_at)
-                .limit(limit)
+                select(Boot).where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due).order_by(Boot.seen_at).limit(limit)
             )
             for boot in session.scalars(query):
                 start, end = boot.next_start, boot.next_start + window - 1
@@ -220,9 +215,7 @@ class Store:
         limit: int = 100,
     ) -> list[Event]:
         """Events that end at or after `since_us`, newest first."""
-        query = (
-            select(Event).where(Event.end_us >= since_us).order_by(Event.begin_us.desc(), Event.id.desc()).limit(limit)
-        )
+        query = select(Event).where(Event.end_us >= since_us).order_by(Event.begin_us.desc(), Event.id.desc()).limit(limit)
         if camera_id is not None:
             query = query.where(Event.camera_id == camera_id)
         if boot_id is not None:

@@ -3,38 +3,97 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-from ruyicam.cloud.family import Answer
+from ruyicam.cloud.data.batches import Batch
+from ruyicam.cloud.family import Answer, Family
 
-from .config import TrainConfig
+from .adversaries import Adversaries
+from .config import LossConfig
 
 _TEMPERATURE = 2.0
+_JOINT_SCALE = 10.0
 
 
-def family_loss(
-    clean: dict[str, Answer], released: dict[str, Answer], targets: torch.Tensor, config: TrainConfig
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Task loss at every exit plus distillation of each shallower exit from the deepest (Hinton et al., 1503.02531).
+def _mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    mask = mask.expand_as(value).to(value.dtype)
+    return (value * mask).sum() / mask.sum().clamp(min=1)
 
-    `edge` is judged on clean features, where it runs; the cloud tiers on released ones.
-    targets: label probabilities float [B, K].
-    Returns the scalar loss and the task loss of each tier.
-    """
-    deepest = list(released)[-1]
-    teacher = functional.softmax(released[deepest].window.detach() / _TEMPERATURE, -1)
-    total = torch.zeros(())
-    logged = {}
-    for name in released:
-        # On released features the edge exit helps the layers it shares with the deeper tiers.
-        answers = [clean[name], released[name]] if name == "edge" else [released[name]]
-        for i, answer in enumerate(answers):
-            task = functional.cross_entropy(answer.window, targets, label_smoothing=config.label_smoothing)
-            total = total + task
-            if i == 0:
-                logged[name] = float(task.detach())
-            if name != deepest:
-                student = functional.log_softmax(answer.window / _TEMPERATURE, -1)
-                divergence = functional.kl_div(student, teacher, reduction="batchmean") * _TEMPERATURE**2
-                total = total + config.distillation * divergence
-    return total / (len(released) + 1), logged
+
+def structure_loss(answer: Answer, batch: Batch, seen: torch.Tensor, config: LossConfig) -> torch.Tensor:
+    """Behaviours, people count and contour of one exit; ticks that were not seen are not asked about."""
+    scene = (seen & batch["is_scene"][:, None])[..., None]
+    bce = functional.binary_cross_entropy_with_logits
+    doing = batch["doing"]
+    total = config.doing * _mean(bce(answer.doing, doing.amax(2), reduction="none"), scene)
+    total = total + config.doing * _mean(bce(answer.slots, doing, reduction="none"), scene[..., None])
+    people = batch["inside"].sum(-1).long()
+    count = functional.cross_entropy(answer.people.flatten(0, 1), people.flatten(), reduction="none")
+    total = total + config.people * _mean(count.view_as(people), scene[..., 0])
+    found = batch["contour"][..., 2]
+    far = (answer.contour[..., :2] - batch["contour"][..., :2]).abs().sum(-1)
+    total = total + config.contour * _JOINT_SCALE * _mean(far, found * seen[:, :, None, None])
+    # A teacher misses people, so that only scenes tell where no one is.
+    there = bce(answer.contour[..., 2], found, reduction="none")
+    return total + config.contour * _mean(there, scene[..., None])
+
+
+def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(teacher, student) of softened logits [N, K]."""
+    log_student = functional.log_softmax(student / _TEMPERATURE, -1)
+    log_teacher = functional.log_softmax(teacher / _TEMPERATURE, -1)
+    kl = functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return kl * _TEMPERATURE**2
+
+
+class Trainee(nn.Module):
+    """The family with its losses, so that data-parallel wrappers see one forward pass."""
+
+    def __init__(self, family: Family, config: LossConfig, tiers: tuple[str, ...], identities: int):
+        super().__init__()
+        self.family, self.config = family, config
+        self.tiers = tiers or tuple(family.config.trunk.exits)
+        self.adversaries = Adversaries(family.config.features, identities) if config.adversary else None
+
+    def forward(
+        self, batch: Batch, exists: torch.Tensor, released: torch.Tensor, speaker: str
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """(scalar loss, terms of it, detached). `speaker` is the exit whose text is trained in this step.
+
+        exists, released bool [N, W]: ticks that the camera saw, and that left it. `edge` is judged on clean features,
+        where it runs, and on released ones, where it helps the layers that it shares; the cloud tiers on released ones.
+        """
+        c, family = self.config, self.family
+        clean, answers, features = family(batch["maps"], exists, released, self.tiers)
+        seen = exists & released
+        logged: dict[str, torch.Tensor] = {}
+        deepest = self.tiers[-1]
+        total = features.new_zeros(())
+        for name in self.tiers:
+            judged = [(answers[name], seen)] + ([(clean, exists)] if name == "edge" else [])
+            for answer, ticks in judged:
+                task = functional.cross_entropy(answer.window, batch["verdict"], label_smoothing=c.label_smoothing)
+                total = total + task + structure_loss(answer, batch, ticks, c)
+                logged[name] = task.detach()
+                if name != deepest:
+                    total = total + c.distillation * _divergence(answer.window, answers[deepest].window.detach())
+        total = total / (len(self.tiers) + (clean is not None))
+        if c.consistency and len(self.tiers) > 1:
+            windows = [answers[name].window for name in self.tiers]
+            pairs = [(a, b) for i, a in enumerate(windows) for b in windows[i + 1 :]]
+            gap = sum(_divergence(a, b) + _divergence(b, a) for a, b in pairs) / len(pairs)
+            total, logged["consistency"] = total + c.consistency * gap, gap.detach()
+        if c.text and (batch["target"] >= 0).any():
+            logits = family.reasoner.text(answers[speaker].hidden, batch["ids"], batch["segment"])
+            text = functional.cross_entropy(logits.flatten(0, 1), batch["target"].flatten(), ignore_index=-100)
+            total, logged["text"] = total + c.text * text, text.detach()
+        if c.rate:
+            m = family.config.mapping
+            rate = _mean(features.square() / (2 * m.sigma**2), exists[..., None])
+            total, logged["rate"] = total + c.rate * rate, rate.detach()
+        if self.adversaries is not None:
+            # At half of the noise's scale features are about as large as everything else that networks read.
+            against = self.adversaries.loss(family.release(features) / 16, seen, batch, c.adversary)
+            total, logged["adversary"] = total + against, against.detach()
+        return total, logged

@@ -1,0 +1,166 @@
+"""Cross-validation over scenes: many short runs from one pretrained checkpoint, resumable one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from ruyicam.cloud.data.clips import Clip
+from ruyicam.cloud.data.groups import folds, source_of
+
+from .config import RunConfig
+from .metrics import agreement, tier_scores
+from .report import KEPT, accuracy_against_bits
+from .trainer import train
+from .validate import Said, open_plain, say
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: trained on some clips, asked about others."""
+
+    out: Path
+    config: RunConfig
+    init: Path | None
+    detector: Path | None
+    train: list[Clip]
+    test: list[Clip]
+    extra: list[Clip]
+    cache: Path
+
+
+def _run(job: Job) -> None:
+    """Trains and writes job.out/said.json, whole or not at all."""
+    family = train(
+        job.config, job.train, job.out, detector=job.detector, init=job.init, cache=job.cache, quiet=True, report=False
+    )
+    content: dict = {"seconds": sum(e["seconds"] for e in json.loads((job.out / "history.json").read_text()))}
+    for name, clips, views, shares in (
+        ("test", job.test, job.config.train.views, KEPT),
+        ("extra", job.extra, 0, KEPT[-1:]),
+    ):
+        if not clips:
+            continue
+        windows = open_plain(family, clips, job.cache, 1, views)
+        said = [say(family, clips, windows, seed=job.config.train.seed, keep=k) for k in shares]
+        content[name] = {
+            "clips": [str(c.path.resolve()) for c in clips],
+            "truth": said[0].truth.tolist(),
+            "tiers": [{tier: p.round(5).tolist() for tier, p in s.tiers.items()} for s in said],
+        }
+    partial = job.out / "said.json.partial"
+    partial.write_text(json.dumps(content))
+    os.replace(partial, job.out / "said.json")
+    # The figures are what is wanted of these runs; their weights would fill the disk.
+    shutil.rmtree(job.out / "state", ignore_errors=True)
+
+
+def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+    """Runs what has no said.json yet, `workers` at a time with one thread each."""
+    left = [j for j in jobs if not (j.out / "said.json").exists()]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        running = [pool.submit(_run, j) for j in left]
+        for done, future in enumerate(as_completed(running), start=1):
+            future.result()
+            progress(len(jobs) - len(left) + done, len(jobs))
+
+
+def fold_jobs(
+    config: RunConfig, clips: list[Clip], extra: list[Clip], count: int, seeds: int, out: Path, init: Path | None,
+    detector: Path | None, cache: Path,
+) -> list[Job]:  # fmt: skip
+    """A job per seed and fold; `extra` clips are asked about in all and trained on in none."""
+    jobs = []
+    for seed in range(1, seeds + 1):
+        for k, (train_part, test_part) in enumerate(folds(clips, count, seed)):
+            own = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed, "threads": 1})})
+            parts = [[clips[i] for i in part] for part in (train_part, test_part)]
+            jobs.append(Job(out / f"seed-{seed}-fold-{k}", own, init, detector, *parts, extra, cache))
+    return jobs
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """All folds of one seed: for every kept share of ticks what was said, with the clips' paths and folds."""
+
+    said: list[Said]
+    paths: list[str]
+    fold: np.ndarray
+    seconds: float
+
+    def of(self, source: str) -> Pooled:
+        """Only the clips of one data set."""
+        keep = np.array([source_of(Path(p)) == source for p in self.paths])
+        said = [Said(s.truth[keep], {t: p[keep] for t, p in s.tiers.items()}) for s in self.said]
+        return Pooled(said, [p for p, k in zip(self.paths, keep, strict=True) if k], self.fold[keep], self.seconds)
+
+
+def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
+    """What the jobs said, seed by seed, of the clips in their folds ("test") or of those that none trains on ("extra")."""
+    per_seed = len(jobs) // seeds
+    out = []
+    for s in range(seeds):
+        every = [json.loads((j.out / "said.json").read_text()) for j in jobs[s * per_seed : (s + 1) * per_seed]]
+        read = [r[part] for r in every]
+        truth = np.concatenate([r["truth"] for r in read])
+        said = [
+            Said(truth, {t: np.concatenate([np.array(r["tiers"][k][t]) for r in read]) for t in read[0]["tiers"][k]})
+            for k in range(len(read[0]["tiers"]))
+        ]
+        paths = [p for r in read for p in r["clips"]]
+        fold = np.concatenate([np.full(len(r["truth"]), i) for i, r in enumerate(read)])
+        out.append(Pooled(said, paths, fold, sum(r["seconds"] for r in every)))
+    return out
+
+
+def _spread(values: list[float]) -> dict:
+    return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": [round(v, 4) for v in values]}
+
+
+def gate(pooled: list[Pooled], wanted: float = 0.95) -> dict:
+    """The edge exit as a gate: recall of what is not quiet and rate of false alarms, at thresholds from other folds."""
+    recalls, alarms, thresholds = [], [], []
+    for seed in pooled:
+        said = seed.said[-1]
+        score, loud = 1 - said.tiers["edge"][:, 0], said.truth > 0
+        passed = np.zeros(len(score), bool)
+        for k in np.unique(seed.fold):
+            others = seed.fold != k
+            # A little above the aim, so that a fold that is harder than the others is let through as well.
+            threshold = np.quantile(score[others & loud], max(0.0, 1 - wanted - 0.02))
+            passed[~others] = score[~others] >= threshold
+            thresholds.append(float(threshold))
+        recalls.append(float(passed[loud].mean()))
+        alarms.append(float(passed[~loud].mean()))
+    return {"recall": _spread(recalls), "false_alarms": _spread(alarms), "threshold": _spread(thresholds)["mean"]}
+
+
+def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
+    """Mean and spread over seeds of every tier's scores, and of the agreement between tiers."""
+    tiers = list(pooled[0].said[-1].tiers)
+    scores = [{t: tier_scores(p.said[-1].truth.tolist(), p.said[-1].answers(t), labels) for t in tiers} for p in pooled]
+    out: dict = {"clips": len(pooled[0].said[-1].truth), "tiers": {}}
+    for t in tiers:
+        out["tiers"][t] = {name: _spread([s[t][name] for s in scores]) for name in ("accuracy", "balanced_accuracy")} | {
+            "recall": {k: float(np.mean([s[t]["recall"][k] for s in scores])) for k in scores[0][t]["recall"]}
+        }
+    pairs = [(a, b) for i, a in enumerate(tiers) for b in tiers[i + 1 :]]
+    out["consistency"] = {
+        f"{a}/{b}": _spread([agreement(p.said[-1].answers(a), p.said[-1].answers(b)) for p in pooled]) for a, b in pairs
+    }
+    return out
+
+
+def curve(pooled: list[Pooled], config, tier: str = "cloud-l") -> tuple[list[dict], float | None]:
+    """(points of accuracy against released bits per second, the smallest rate that keeps 95 % of the accuracy)."""
+    points = accuracy_against_bits([[p.said[k] for p in pooled] for k in range(len(KEPT))], config)
+    enough = [p["bits_per_second"] for p in points if p[tier] >= 0.95 * points[-1][tier]]
+    return points, min(enough) if enough else None

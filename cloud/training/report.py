@@ -1,0 +1,120 @@
+"""A run drawn: losses per tier, scores while training, confusion matrices, accuracy against bits, agreement."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from ruyicam.cloud.data.clips import Clip
+from ruyicam.cloud.family import Family
+
+from .metrics import tier_scores
+from .validate import Said, open_plain, say
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+KEPT = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+
+
+def accuracy_against_bits(says: list[list[Said]], config, kept: tuple[float, ...] = KEPT) -> list[dict]:
+    """Points of the curve: says[k] are the answers of several seeds with the share kept[k] of ticks released."""
+    rate = config.bits_per_release * config.input.rate_hz
+    return [
+        {
+            "released_share": k,
+            "bits_per_second": k * rate,
+            **{
+                tier: float(np.mean([tier_scores(s.truth.tolist(), s.answers(tier), config.labels)["accuracy"] for s in row]))
+                for tier in row[0].tiers
+                if tier != "edge"
+            },
+        }
+        for k, row in zip(kept, says, strict=True)
+    ]
+
+
+def _picture(figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight")
+    plt.close(figure)
+    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
+
+
+def draw_losses(history: list[dict]):
+    """Every term of the loss by epoch; phases are separated by lines."""
+    figure, axis = plt.subplots(figsize=(8, 4))
+    for name in sorted({n for e in history for n in e["loss"]}):
+        at = [i for i, e in enumerate(history) if name in e["loss"]]
+        axis.plot(at, [history[i]["loss"][name] for i in at], label=name)
+    for i in range(1, len(history)):
+        if history[i]["phase"] != history[i - 1]["phase"]:
+            axis.axvline(i - 0.5, color="grey", linestyle=":")
+    axis.set(xlabel="epoch", ylabel="loss", yscale="log")
+    axis.legend(fontsize=7, ncols=3)
+    return figure
+
+
+def draw_confusion(said: Said, labels: tuple[str, ...]):
+    """One matrix per tier: rows are what it is, columns what was said."""
+    figure, axes = plt.subplots(1, len(said.tiers), figsize=(3.2 * len(said.tiers), 3.2), squeeze=False)
+    for axis, tier in zip(axes[0], said.tiers, strict=True):
+        table = np.zeros((len(labels), len(labels)), int)
+        np.add.at(table, (said.truth, said.answers(tier)), 1)
+        axis.imshow(table, cmap="Blues")
+        for (row, column), value in np.ndenumerate(table):
+            axis.text(column, row, value, ha="center", va="center")
+        axis.set(title=tier, xticks=range(len(labels)), yticks=range(len(labels)), xlabel="said", ylabel="is")
+        axis.set_xticklabels(labels, fontsize=8)
+        axis.set_yticklabels(labels, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def draw_curve(points: list[dict], mark: float | None = None):
+    """Accuracy against released bits per second; `mark` is the rate that keeps 95 % of the accuracy."""
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for tier in [k for k in points[0] if k not in ("released_share", "bits_per_second")]:
+        axis.plot([p["bits_per_second"] for p in points], [p[tier] for p in points], marker="o", label=tier)
+    if mark is not None:
+        axis.axvline(mark, color="grey", linestyle=":", label=f"{mark:.0f} bits a second keep 95 %")
+    axis.set(xlabel="released bits a second, at most", ylabel="accuracy")
+    axis.legend()
+    return figure
+
+
+def draw_learning(points: list[dict]):
+    """Accuracy against the number of clips that were trained on; bars are the spread over seeds."""
+    figure, axis = plt.subplots(figsize=(6, 4))
+    for tier in [k for k in points[0] if k != "clips"]:
+        scores = [p[tier] for p in points]
+        at = [p["clips"] for p in points]
+        axis.errorbar(at, [s["mean"] for s in scores], [s["spread"] for s in scores], marker="o", capsize=3, label=tier)
+    axis.set(xlabel="clips trained on", ylabel="accuracy on other scenes", xscale="log")
+    axis.legend()
+    return figure
+
+
+def write_report(family: Family, history: list[dict], path: Path, val: list[Clip] | None, cache: Path) -> None:
+    """One HTML page without references to anything outside of it."""
+    parts = ["<h2>Losses</h2>", _picture(draw_losses(history))]
+    if val:
+        windows, config = open_plain(family, val, cache), family.config
+        whole = say(family, val, windows)
+        points = accuracy_against_bits([[say(family, val, windows, s, k) for s in range(3)] for k in KEPT], config)
+        rows = "".join(f"<tr><td>{html.escape(k)}<td>{v:.3f}" for k, v in whole.scores(config.labels)["consistency"].items())
+        parts += [
+            f"<h2>What the tiers say of {len(val)} validation clips</h2>",
+            _picture(draw_confusion(whole, config.labels)),
+            f"<h2>How often two tiers agree</h2><table>{rows}</table>",
+            "<h2>Accuracy against released bits</h2>",
+            _picture(draw_curve(points)),
+        ]
+    style = "body{font:16px sans-serif;max-width:60em;margin:2em auto}td{padding:0 1em}img{max-width:100%}"
+    page = f"<!doctype html><meta charset=utf-8><title>ruyicam run</title><style>{style}</style><h1>Training run</h1>"
+    path.write_text(page + "".join(parts) + "\n")

@@ -1,0 +1,117 @@
+"""`ruyicam eval --folds`: cross-validation beside the peers that its figures are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ruyicam.cloud.data.clips import Clip
+from ruyicam.cloud.data.groups import part_of, source_of
+from ruyicam.cloud.training.config import RunConfig
+from ruyicam.cloud.training.crossval import Job, Pooled, curve, fold_jobs, gate, pool, run_jobs, summary
+from ruyicam.cloud.training.report import draw_curve, draw_learning
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class CrossEval:
+    """What to cross-validate: clips in folds, extra clips that no fold trains on, and the peers' checkpoints."""
+
+    config: RunConfig
+    clips: list[Clip]
+    extra: list[Clip]
+    folds: int
+    seeds: int
+    out: Path
+    cache: Path
+    init: Path | None = None
+    detector: Path | None = None
+    peer: Path | None = None
+    alone: bool = False
+    shares: tuple[float, ...] = ()
+
+    def _jobs(self, name: str, config: RunConfig, init: Path | None, seeds: int) -> list[Job]:
+        return fold_jobs(config, self.clips, self.extra, self.folds, seeds, self.out / name, init, self.detector, self.cache)
+
+    def run(self, workers: int, progress: Progress = lambda name, done, of: None) -> dict:
+        """Runs what is missing and returns the result as `ruyicam eval --json` prints it; a curve is drawn into `out`."""
+        labels = self.config.model.labels
+        own = self._jobs("family", self.config, self.init, self.seeds)
+        run_jobs(own, workers, lambda done, of: progress("family", done, of))
+        pooled = pool(own, self.seeds)
+        names = sorted({source_of(c.path) for c in self.clips})
+        sources = {name: [p.of(name) for p in pooled] for name in names}
+        if self.extra:
+            asked = pool(own, self.seeds, "extra")
+            sources |= {name: [p.of(name) for p in asked] for name in sorted({source_of(c.path) for c in self.extra})}
+        first = max(names, key=lambda s: sum(source_of(c.path) == s for c in self.clips))
+        parts = sources[first]
+        points, least = curve(parts, self.config.model)
+        self.out.mkdir(parents=True, exist_ok=True)
+        draw_curve(points, least).savefig(self.out / "accuracy-against-bits.svg", bbox_inches="tight")
+        result = {
+            "folds": self.folds,
+            "seeds": self.seeds,
+            "sources": {name: summary(rows, labels) for name, rows in sources.items()},
+            "gate": {name: gate(rows) for name, rows in sources.items()},
+            "curve": points,
+            "keeps_95_percent_bits_per_second": least,
+            "training_seconds": float(np.mean([p.seconds for p in pooled])),
+        }
+        result["tiers"] = {t: s["accuracy"]["mean"] for t, s in result["sources"][first]["tiers"].items()}
+        result["consistency"] = {k: v["mean"] for k, v in result["sources"][first]["consistency"].items()}
+        if self.peer:
+            mapping = self.config.model.mapping.model_copy(update={"bypass": True})
+            plain = self.config.model_copy(update={"model": self.config.model.model_copy(update={"mapping": mapping})})
+            jobs = self._jobs("no-mapping", plain, self.peer, self.seeds)
+            run_jobs(jobs, workers, lambda done, of: progress("no mapping", done, of))
+            scores = summary([p.of(first) for p in pool(jobs, self.seeds)], labels)
+            result["no_mapping"] = {t: s["accuracy"]["mean"] for t, s in scores["tiers"].items()}
+            result["no_mapping_spread"] = {t: s["accuracy"]["spread"] for t, s in scores["tiers"].items()}
+        if self.shares:
+            result["learning_curve"] = self._learning_curve(workers, progress, first, own)
+        if self.alone:
+            result["tier_by_tier"] = self._tier_by_tier(workers, progress, first)
+        return result
+
+    def _learning_curve(self, workers: int, progress: Progress, source: str, own: list[Job]) -> list[dict]:
+        """Accuracy of each tier after training on parts of the clips, for as many steps."""
+        points = []
+        for share in (*self.shares, 1.0):
+            jobs = own if share == 1 else self._part_jobs(share)
+            run_jobs(jobs, workers, lambda done, of, share=share: progress(f"{share:.0%} of the clips", done, of))
+            scores = summary([p.of(source) for p in pool(jobs, self.seeds)], self.config.model.labels)
+            clips = float(np.mean([len(j.train) for j in jobs]))
+            points.append({"clips": clips, **{t: s["accuracy"] for t, s in scores["tiers"].items()}})
+        draw_learning(points).savefig(self.out / "learning-curve.svg", bbox_inches="tight")
+        return points
+
+    def _part_jobs(self, share: float) -> list[Job]:
+        phases = tuple(p.model_copy(update={"epochs": round(p.epochs / share)}) if p.clips else p for p in self.config.phases)
+        jobs = self._jobs(f"part-{share:.2f}", self.config.model_copy(update={"phases": phases}), self.init, self.seeds)
+        return [replace(j, train=part_of(j.train, share, i)) for i, j in enumerate(jobs)]
+
+    def _tier_by_tier(self, workers: int, progress: Progress, source: str) -> dict:
+        """Every tier trained for itself, with as many steps as the family: scores, agreement, and what it costs."""
+        parts: dict[str, list[Pooled]] = {}
+        for tier in self.config.model.trunk.exits:
+            train = self.config.train.model_copy(update={"tiers": (tier,)})
+            jobs = self._jobs(f"alone-{tier}", self.config.model_copy(update={"train": train}), self.init, self.seeds)
+            run_jobs(jobs, workers, lambda done, of, tier=tier: progress(f"{tier} alone", done, of))
+            parts[tier] = pool(jobs, self.seeds)
+        seconds = float(np.sum([np.mean([p.seconds for p in row]) for row in parts.values()]))
+        joined = []
+        for seed in range(self.seeds):
+            said = [p[seed].of(source) for p in parts.values()]
+            tiers = {t: p.said[-1].tiers[t] for t, p in zip(parts, said, strict=True)}
+            joined.append(Pooled([type(said[0].said[-1])(said[0].said[-1].truth, tiers)], said[0].paths, said[0].fold, seconds))
+        scores = summary(joined, self.config.model.labels)
+        return {
+            "tiers": {t: s["accuracy"] for t, s in scores["tiers"].items()},
+            "consistency": scores["consistency"],
+            "training_seconds": seconds,
+        }

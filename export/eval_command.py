@@ -1,0 +1,194 @@
+"""`ruyicam eval`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from .options import CacheOption, EdgeOption, JsonFlag, console, run_config
+
+# Beside a checkpoint: the same model trained without the mapping.
+PEER = "no-mapping"
+
+
+def evaluate(
+    data: Annotated[list[Path] | None, typer.Option(help="folder of label/clip.mp4; may be given several times")] = None,
+    model: Annotated[Path | None, typer.Option(help="checkpoint folder")] = None,
+    through: Annotated[str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")] = "edge",
+    edge: EdgeOption = None,
+    questions: Annotated[int, typer.Option(help="generated scenes that the text heads are asked about; 0: none")] = 0,
+    folds: Annotated[int, typer.Option(help="cross-validate over scenes in so many folds; takes --config")] = 0,
+    seeds: Annotated[int, typer.Option(help="with --folds: how often, each with other folds and noise")] = 3,
+    config: Annotated[Path | None, typer.Option(help="with --folds: what each run trains, TOML")] = None,
+    init: Annotated[Path | None, typer.Option(help="with --folds: checkpoint that each run begins from")] = None,
+    peer: Annotated[Path | None, typer.Option(help="with --folds: the same without mapping, for comparison")] = None,
+    alone: Annotated[bool, typer.Option(help="with --folds: also train every tier by itself")] = False,
+    share: Annotated[list[float] | None, typer.Option(help="with --folds: also train on this share of the clips")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="with --folds: folder that no run trains on")] = None,
+    detector: Annotated[Path | None, typer.Option(help="with --folds, without --init: the backbone's weights")] = None,
+    out: Annotated[Path, typer.Option(help="with --folds: folder of the runs; what is there is kept")] = Path("runs/eval"),
+    jobs: Annotated[int, typer.Option(help="with --folds: runs at a time, one thread each; 0: one per core")] = 0,
+    cache: CacheOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Accuracy per tier on labelled clips and how often tiers agree; questions to the text heads; cross-validation."""
+    if through not in ("edge", "torch"):
+        raise RuyicamError(Exit.USAGE, f"--through is '{through}', expected 'edge' or 'torch'")
+    if any(not 0 < s < 1 for s in share or []):
+        raise RuyicamError(Exit.USAGE, f"--share is {share}, expected shares between 0 and 1")
+    if folds:
+        if not config or not data or folds < 2:
+            raise RuyicamError(Exit.USAGE, "--folds takes a number from 2, --config FILE and --data DIR")
+        result = _cross(
+            data, test or [], run_config(config), folds, seeds, out, init, peer, detector, alone, share or [], jobs, cache
+        )
+    elif not model or not (data or questions):
+        raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
+    else:
+        result = _one(model, data or [], through, edge, questions, cache)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        _show(result)
+
+
+def _bar() -> Progress:
+    return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _one(model: Path, data: list[Path], through: str, edge: Path | None, questions: int, cache: Path | None) -> dict:
+    from ruyicam.cloud.data.clips import find_clips
+    from ruyicam.cloud.serve.app import load_family
+    from ruyicam.cloud.training.ask import ask_family
+    from ruyicam.cloud.training.validate import validate
+
+    from .evaluate import evaluate_through_edge
+
+    family, result = load_family(model), {}
+    if data:
+        clips = find_clips(data, family.config.labels)
+        if through == "torch":
+            result = {"clips": len(clips), "through": "torch"} | validate(family, clips, cache)
+        else:
+            with _bar() as progress:
+                bar = progress.add_task("clips", total=len(clips))
+                result = evaluate_through_edge(model, clips, edge, lambda: progress.advance(bar))
+        if (model / PEER).is_dir():
+            scores = validate(load_family(model / PEER), clips, cache)["tiers"]
+            result["no_mapping"] = {tier: s["accuracy"] for tier, s in scores.items()}
+    if questions:
+        result["text"] = ask_family(family, questions, cache)
+    return result
+
+
+def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, shares, jobs, cache) -> dict:
+    import os
+
+    from ruyicam.cloud.data.clips import find_clips
+    from ruyicam.cloud.data.store import default_cache
+
+    from .crosseval import CrossEval
+
+    labels = config.model.labels
+    run = CrossEval(
+        config=config,
+        clips=find_clips(data, labels),
+        extra=find_clips(test, labels) if test else [],
+        folds=folds,
+        seeds=seeds,
+        out=out,
+        cache=cache or default_cache(),
+        init=init,
+        detector=detector,
+        peer=peer,
+        alone=alone,
+        shares=tuple(sorted(shares)),
+    )
+    with _bar() as progress:
+        bars: dict[str, int] = {}
+
+        def show(name: str, done: int, of: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=of)
+            progress.update(bars[name], completed=done)
+
+        return run.run(jobs or os.cpu_count() or 1, show)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _figure(value: float | dict) -> str:
+    return f"{value['mean']:.3f} ± {value['spread']:.3f}" if isinstance(value, dict) else f"{value:.3f}"
+
+
+def _show_scores(title: str, tiers: dict, consistency: dict | None) -> None:
+    labels = list(next(iter(tiers.values()))["recall"])
+    rows = [
+        [tier, *(_figure(v) for v in (s["accuracy"], s["balanced_accuracy"], *(s["recall"][x] for x in labels)))]
+        for tier, s in tiers.items()
+    ]
+    _table(title, ["tier", "accuracy", "balanced", *(f"recall {x}" for x in labels)], rows)
+    if consistency:
+        console.print("agreement: " + ", ".join(f"{pair} {_figure(value)}" for pair, value in consistency.items()))
+
+
+def _show(result: dict) -> None:
+    if "sources" in result:
+        how = f"{result['folds']}-fold cross-validation, {result['seeds']} seeds"
+        for source, s in result["sources"].items():
+            _show_scores(f"{source}: {s['clips']} clips, {how}", s["tiers"], s["consistency"])
+            g = result["gate"][source]
+            console.print(f"edge exit as a gate: recall {_figure(g['recall'])}, false alarms {_figure(g['false_alarms'])}")
+        if "tier_by_tier" in result:
+            alone = result["tier_by_tier"]
+            rows = [
+                [name, *(_figure(v) for v in part["consistency"].values()), f"{part['training_seconds']:.0f} s"]
+                for name, part in (
+                    ("together", {**result, "consistency": result["consistency"]}),
+                    ("tier by tier", alone),
+                )
+            ]
+            _table("Trained together or tier by tier", ["", *alone["consistency"], "training"], rows)
+        if "learning_curve" in result:
+            points = [
+                [f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in result["learning_curve"]
+            ]
+            _table("Accuracy against clips trained on", ["clips", *(k for k in result["tiers"])], points)
+        points = [[f"{p['bits_per_second']:.0f}", _figure(p["cloud-s"]), _figure(p["cloud-l"])] for p in result["curve"]]
+        _table("Accuracy against released bits a second", ["bits a second", "cloud-s", "cloud-l"], points)
+        console.print(f"{result['keeps_95_percent_bits_per_second']:.0f} bits a second keep 95 % of the accuracy")
+    elif "tiers" in result:
+        _show_scores(f"{result['clips']} clips through {result['through']}", result["tiers"], result["consistency"])
+        if "bits_per_second" in result:
+            console.print(f"{result['bits_per_second']:.0f} bits a second, profile {result['profile']}")
+    if "no_mapping" in result:
+        figures = ", ".join(f"{tier} {value:.3f}" for tier, value in result["no_mapping"].items())
+        console.print(f"without mapping: {figures}")
+    if "text" in result:
+        text = result["text"]
+        groups = list(text["most_frequent_answer"])
+        rows = [
+            [tier, _figure(s["exact_match"]), *(_figure(s["groups"][g]) for g in groups)] for tier, s in text["tiers"].items()
+        ]
+        rows.append(["most frequent answer", "", *(_figure(text["most_frequent_answer"][g]) for g in groups)])
+        _table(
+            f"{text['questions']} questions about {text['scenes']} scenes: exact match",
+            ["tier", "mean of groups", *groups],
+            rows,
+        )

@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
+CacheOption = Annotated[Path | None, typer.Option(help="prepared windows; default: ~/.cache/ruyicam, shared by all runs")]
+EdgeOption = Annotated[Path | None, typer.Option(help="the ruyicam-edge binary; default: $RUYICAM_EDGE, PATH, build/")]
+
+
+def run_config(path: Path, mapping: bool = True):
+    """The RunConfig in a TOML file, without the mapping if asked. RuyicamError(USAGE) with one line if it is malformed."""
+    from ruyicam.cloud.toml import load_toml
+    from ruyicam.cloud.training.config import RunConfig
+
+    settings = load_toml(RunConfig, path)
+    if mapping:
+        return settings
+    without = settings.model.mapping.model_copy(update={"bypass": True})
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"mapping": without})})

@@ -1,0 +1,249 @@
+"""Training: what is stored, resumed, shared between processes, and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, write_clip
+
+from ruyicam.cloud.data.batches import Mixed, collate
+from ruyicam.cloud.data.clips import find_clips
+from ruyicam.cloud.data.groups import folds, scene_of
+from ruyicam.cloud.data.store import Store, Windows
+from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.family import Family
+from ruyicam.cloud.toml import load_toml
+from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
+from ruyicam.cloud.training.crossval import Pooled, gate
+from ruyicam.cloud.training.losses import Trainee
+from ruyicam.cloud.training.trainer import train
+from ruyicam.cloud.training.validate import Said
+
+TRAIN = TrainConfig(scenes=50, views=3, threads=1, warmup_steps=2)
+PHASES = (PhaseConfig(name="scenes", epochs=1, scenes=25), PhaseConfig(name="clips", epochs=2, clips=4, scenes=2))
+CONFIG = RunConfig(model=SMALL, train=TRAIN, phases=PHASES)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "made" / "part"
+    for i in range(4):
+        write_clip(folder / "normal" / f"n{i}.mp4", frames=24, size=(96, 96), seed=i)
+        write_clip(folder / "fight" / f"f{i}.mp4", frames=24, size=(96, 96), seed=10 + i, rate=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def same(a: Family, b: Family) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
+    clips = find_clips([data], SMALL.labels)
+    whole = train(CONFIG, clips, tmp_path / "whole", clips, cache=cache, quiet=True)
+
+    class Killed(Exception):
+        pass
+
+    plain = Mixed.epoch
+
+    def killed(self, number, *args):
+        if number == 1:
+            raise Killed
+        return plain(self, number, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Mixed, "epoch", killed)
+        train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
+    resumed = train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
+    assert same(whole, resumed)
+    names = {"config.json", "model.safetensors", "history.json", "report.html", "state", "log", "phase-scenes", "phase-clips"}
+    assert {p.name for p in (tmp_path / "killed").iterdir()} == names
+    history = json.loads((tmp_path / "killed" / "history.json").read_text())
+    assert [(e["phase"], e["epoch"]) for e in history] == [("scenes", 1), ("clips", 1), ("clips", 2)]
+    assert {"edge", "cloud-s", "cloud-l", "text", "total"} <= set(history[0]["loss"])
+    page = (tmp_path / "killed" / "report.html").read_text()
+    assert page.count("<img") == 3 and "cloud-s/cloud-l" in page
+    changed = CONFIG.model_copy(update={"train": TRAIN.model_copy(update={"seed": 9})})
+    with pytest.raises(RuyicamError, match="another configuration"):
+        train(changed, clips, tmp_path / "killed", cache=cache, quiet=True)
+
+
+def test_training_learns_what_is_there_to_learn(tmp_path, data, cache):
+    clips = find_clips([data], SMALL.labels)
+    phases = (PhaseConfig(name="clips", epochs=40, clips=8, learning_rate=4e-3),)
+    config = RunConfig(model=SMALL, train=TRAIN.model_copy(update={"scenes": 0}), phases=phases)
+    train(config, clips, tmp_path, cache=cache, quiet=True)
+    loss = [e["loss"]["cloud-l"] for e in json.loads((tmp_path / "history.json").read_text())]
+    assert np.mean(loss[-5:]) < 0.8 * np.mean(loss[:5])
+
+
+def test_terms_that_are_off_cost_nothing_and_those_that_are_on_act(cache):
+    store = Store(cache, SMALL, Family(SMALL).encoder)
+    torch.manual_seed(0)
+    family = Family(SMALL)
+    store = Store(cache, SMALL, family.encoder)
+    scenes = Windows(store.build(store.scenes(0, 50), 1))
+    batch = collate([scenes[i] for i in range(6)], SMALL, np.random.default_rng(0))
+    seen = torch.ones_like(batch["exists"])
+    terms = {"consistency": 1.0, "rate": 1.0, "adversary": 1.0}
+    quiet = Trainee(family, LossConfig(text=0), (), 64)(batch, batch["exists"], seen, "cloud-l")[1]
+    assert set(quiet) == {"edge", "cloud-s", "cloud-l"}
+    loud = Trainee(family, LossConfig(**terms), (), 64)(batch, batch["exists"], seen, "edge")[1]
+    assert set(loud) == {"edge", "cloud-s", "cloud-l", "text", *terms}
+    # An adversary's gradient reaches the mapping turned round.
+    gradients = []
+    for strength in (0.0001, 1.0):
+        trainee = Trainee(family, LossConfig(adversary=strength), (), 64)
+        torch.manual_seed(1)
+        against = trainee.adversaries.loss(family.features_of_maps(batch["maps"]) / 16, seen, batch, strength)
+        gradients.append(torch.autograd.grad(against, family.mapping.weight)[0])
+    assert gradients[1].abs().max() > 100 * gradients[0].abs().max()
+
+
+def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):
+    clips = find_clips([data], SMALL.labels)
+    store = Store(cache, SMALL, Family(SMALL).encoder)
+    windows = [Windows([p]) for p in store.build(store.clips(clips, 3), 1)]
+    mixed = Mixed(None, windows, [c.label for c in clips], {}, [1])
+    first, again = (list(mixed.epoch(0, 2, 4, 0, SMALL)) for _ in range(2))
+    other = list(mixed.epoch(1, 2, 4, 0, SMALL))
+    assert all(torch.equal(a["maps"], b["maps"]) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0]["maps"], other[0]["maps"])
+    # Two processes share a batch without overlap.
+    parts = [list(mixed.epoch(0, 2, 4, 0, SMALL, rank, 2)) for rank in range(2)]
+    assert torch.equal(torch.cat([parts[0][0]["maps"], parts[1][0]["maps"]])[[0, 2, 1, 3]], first[0]["maps"])
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp2"])
+def test_two_processes_train_one_model(tmp_path, data, cache, sharding):
+    """torchrun with two CPU processes: data parallel, and parameters sharded by FSDP2."""
+    clips = find_clips([data], SMALL.labels)
+    model = Family(SMALL)
+    Store(cache, SMALL, model.encoder)
+    config = tmp_path / "tiny.toml"
+    config.write_text(tiny_toml(f'sharding = "{sharding}"\ngradient_checkpointing = true\n'))
+    command = [
+        *(Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node=2", "--no-python"),
+        *(Path(sys.executable).with_name("ruyicam"), "train", "--config", config),
+        *("--data", data, "--out", tmp_path / "run", "--cache", cache),
+    ]
+    env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert len(history) == 2 and all(np.isfinite(e["loss"]["total"]) for e in history)
+    assert Family.from_pretrained(tmp_path / "run").config.window == SMALL.window
+    assert len(clips) == 8
+
+
+def tiny_toml(extra: str = "") -> str:
+    return (
+        "[model]\nwindow = 8\n[model.input]\nwidth = 64\nheight = 64\n[model.encoder]\ntokens = 4\ndim = 8\n"
+        "[model.trunk]\nhidden_size = 16\nintermediate_size = 16\nheads = 2\n"
+        f"[train]\nscenes = 50\nviews = 3\nthreads = 1\n{extra}"
+        '[[phases]]\nname = "scenes"\nepochs = 1\nscenes = 25\n[[phases]]\nname = "clips"\nepochs = 1\nclips = 4\nscenes = 2\n'
+    )
+
+
+def test_train_and_eval_commands(tmp_path, data, cache):
+    config = tmp_path / "tiny.toml"
+    config.write_text(tiny_toml())
+    ruyicam = Path(sys.executable).with_name("ruyicam")
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        return subprocess.run([ruyicam, *arguments], capture_output=True, text=True, timeout=280)
+
+    for _ in range(2):
+        done = run("train", "--config", config, "--data", data, "--out", tmp_path / "run", "--cache", cache)
+        assert done.returncode == 0, done.stderr
+    peer = tmp_path / "run" / "no-mapping"
+    done = run("train", "--config", config, "--out", peer, "--cache", cache, "--no-mapping")
+    assert done.returncode == Exit.USAGE and "give --data" in done.stderr
+    done = run(
+        "train", "--config", config, "--data", data, "--out", tmp_path / "run/no-mapping", "--cache", cache, "--no-mapping"
+    )
+    assert done.returncode == 0, done.stderr
+    done = run(
+        *("eval", "--model", tmp_path / "run", "--data", data, "--through", "torch"),
+        *("--questions", "20", "--cache", cache, "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["clips"] == 8 and set(result["no_mapping"]) == {"edge", "cloud-s", "cloud-l"}
+    assert 0 <= result["text"]["exact_match"] <= 1 and set(result["consistency"]) >= {"edge/cloud-l"}
+    done = run("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run")
+    assert done.returncode == Exit.USAGE
+    assert done.stderr.count("\n") == 1 and "none.toml" in done.stderr
+    done = run("eval", "--folds", "3")
+    assert done.returncode == Exit.USAGE and done.stderr.count("\n") == 1
+
+
+def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cache):
+    config = tmp_path / "tiny.toml"
+    config.write_text(tiny_toml())
+    command = [
+        *(Path(sys.executable).with_name("ruyicam"), "eval", "--folds", "2", "--seeds", "1", "--config", config),
+        *("--data", data, "--out", tmp_path / "runs", "--cache", cache, "--jobs", "1", "--share", "0.5", "--alone", "--json"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["sources"]["made"]["clips"] == 8
+    accuracy = result["sources"]["made"]["tiers"]["cloud-l"]["accuracy"]
+    assert len(accuracy["seeds"]) == 1 and 0 <= accuracy["mean"] <= 1
+    assert [p["released_share"] for p in result["curve"]] == sorted(p["released_share"] for p in result["curve"])
+    assert [p["clips"] for p in result["learning_curve"]] == [2, 4]
+    assert set(result["tier_by_tier"]["tiers"]) == {"edge", "cloud-s", "cloud-l"}
+    assert (tmp_path / "runs" / "accuracy-against-bits.svg").exists() and (tmp_path / "runs" / "learning-curve.svg").exists()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert json.loads(again.stdout) == result
+
+
+def test_folds_share_no_scene(shared_clips):
+    clips = find_clips([shared_clips / "surveillance" / p for p in ("train", "val")], ("normal", "fight"))
+    assert len(clips) == 240
+    for part, test in folds(clips, 5, 1):
+        scenes = [{scene_of(clips[i].path.resolve()) for i in side} for side in (part, test)]
+        assert not scenes[0] & scenes[1] and len(part) + len(test) == 240
+        assert 0.3 < np.mean([clips[i].label == "fight" for i in test]) < 0.7
+
+
+def test_a_gate_takes_its_threshold_from_other_folds():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 100)
+    fold = np.tile(np.arange(5), 40)
+    quiet = np.where(truth == 0, rng.uniform(0.4, 1, 200), rng.uniform(0, 0.6, 200))
+    said = Said(truth, {"edge": np.stack([quiet, 1 - quiet], 1)})
+    out = gate([Pooled([said], [""] * 200, fold, 0)])
+    assert out["recall"]["mean"] > 0.9 and 0.1 < out["false_alarms"]["mean"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[train]\ncolour = 1\n", "unknown key 'train.colour'"),
+        ("[train]\nscenes = 'many'\n", "'train.scenes'"),
+        ("[train\n", "line 1"),
+        ("[model]\nlabels = ['one']\n", "at least two"),
+        ("[model.trunk]\nexits = {edge = 3, cloud = 2}\n", "rising depths"),
+    ],
+)
+def test_bad_training_configuration_is_one_clear_line(tmp_path, text, says):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(RuyicamError, match=says) as caught:
+        load_toml(RunConfig, path)
+    assert caught.value.code == Exit.USAGE
+    assert "\n" not in str(caught.value)
