@@ -149,7 +149,7 @@ def test_the_detectors_weights_give_the_detectors_features(shared_clips):
 def test_clips_are_decoded_to_the_kernels_input(made_clip):
     config = FamilyConfig().input
     x = model_input(made_clip, config)
-    assert x.shape == (20, 3, 96, 128) and x.dtype == np.int8
+    assert x.shape == (20, 3, config.height, config.width) and x.dtype == np.int8
     assert not x[0].any() and x[5:].any()
     plain = reference.Preprocessor()
     fast = Preprocessor()

@@ -27,10 +27,10 @@ def scenes():
 def labels_of(scene) -> Labels:
     people = len(scene.identities)
     doing, inside = np.zeros((40, SLOTS, len(BEHAVIOURS))), np.zeros((40, SLOTS))
-    visible = np.zeros((40, SLOTS))
+    visible, contour = np.zeros((40, SLOTS)), np.zeros((40, SLOTS, 17, 3))
     doing[:, :people], inside[:, :people] = scene.behaviours, scene.inside
-    visible[:, :people] = scene.visible
-    return Labels(doing, inside, visible)
+    visible[:, :people], contour[:, :people] = scene.visible, scene.keypoints
+    return Labels(doing, inside, visible, contour)
 
 
 def test_a_seed_gives_the_same_scene_and_another_seed_another(scenes):
@@ -118,12 +118,15 @@ def test_answers_are_right():
     doing[12:20, 1, BEHAVIOURS.index("fall")] = 1
     doing[:, 2, BEHAVIOURS.index("walk")] = 1
     visible[20:30, 2] = 0.1
-    labels = Labels(doing, inside, visible)
-    said = {}
-    for seed in range(60):
-        for kind in ("count", "who", "person", "hidden", "order", "first"):
-            if q := ask(labels, np.random.default_rng(seed), kind):
-                said[q.text] = q.answer
+    contour = np.zeros((40, SLOTS, 17, 3)) + np.linspace(0.1, 0.9, SLOTS)[:, None, None]
+
+    def answers(labels: Labels) -> dict[str, str]:
+        kinds = ("count", "how_many", "who", "person", "hidden", "order", "first")
+        asked = (ask(labels, np.random.default_rng(seed), kind) for seed in range(60) for kind in kinds)
+        return {q.text: q.answer for q in asked if q}
+
+    labels = Labels(doing, inside, visible, contour)
+    said = answers(labels)
     assert said["how many people are there?"] == "3"
     assert said["who pushes?"] == "person 1" and said["who falls?"] == "person 2" and said["who sits?"] == "no one"
     assert said["does person 2 fall?"] == "yes" and said["does person 1 fall?"] == "no"
@@ -133,3 +136,11 @@ def test_answers_are_right():
     assert report(labels).answer == (
         '{"what":["push","fall"],"who":[1,2],"when":[0.4,1.9],"why":"person 1 pushes, then person 2 falls"}'
     )
+    # Where two stand at the same place no one is the second from the left, but how many there are is as plain as before.
+    together = answers(Labels(doing, inside, visible, contour * 0.1))
+    assert "who pushes?" not in together and not any("person 2" in q for q in together)
+    assert together["how many people push?"] == "1"
+    # A fall behind something is not asked about.
+    visible[12:20, 1] = 0.1
+    out_of_sight = answers(Labels(doing, inside, visible, contour))
+    assert "who falls?" not in out_of_sight and "who pushes?" in out_of_sight

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SMALL, write_clip
 
-from ruyicam.cloud.data.batches import Mixed, collate
+from ruyicam.cloud.data.batches import Mixed, collate, mix_up
 from ruyicam.cloud.data.clips import find_clips
 from ruyicam.cloud.data.groups import folds, scene_of
 from ruyicam.cloud.data.store import Store, Windows
@@ -116,7 +116,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):
     clips = find_clips([data], SMALL.labels)
     store = Store(cache, SMALL, Family(SMALL).encoder)
     windows = [Windows([p]) for p in store.build(store.clips(clips, 3), 1)]
-    mixed = Mixed(None, windows, [c.label for c in clips], {}, [1])
+    mixed = Mixed(None, windows, [(c.label, "made") for c in clips], {}, [1])
     first, again = (list(mixed.epoch(0, 2, 4, 0, SMALL)) for _ in range(2))
     other = list(mixed.epoch(1, 2, 4, 0, SMALL))
     assert all(torch.equal(a["maps"], b["maps"]) for a, b in zip(first, again, strict=True))
@@ -124,6 +124,31 @@ def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):
     # Two processes share a batch without overlap.
     parts = [list(mixed.epoch(0, 2, 4, 0, SMALL, rank, 2)) for rank in range(2)]
     assert torch.equal(torch.cat([parts[0][0]["maps"], parts[1][0]["maps"]])[[0, 2, 1, 3]], first[0]["maps"])
+
+
+def test_a_small_source_is_drawn_more_often_than_its_share():
+    """90 clips of one source and 10 of another under one label: 9 to 1 becomes 3 to 1."""
+    kinds = [("normal", "large")] * 90 + [("normal", "small")] * 10 + [("fight", "large")] * 4
+    mixed = Mixed(None, [range(9)] * len(kinds), kinds, {"normal": 3.0}, [1])
+    drawn = [kinds[clip] for clip, _ in mixed._draw_clips(8000, np.random.default_rng(0))]
+    shares = [drawn.count(k) / len(drawn) for k in dict.fromkeys(kinds)]
+    assert np.allclose(shares, [9 / 16, 3 / 16, 1 / 4], atol=0.02)
+
+
+def test_mixing_up_lays_real_clips_over_real_clips_only(data, cache):
+    clips = find_clips([data], SMALL.labels)
+    store = Store(cache, SMALL, Family(SMALL).encoder)
+    windows = [Windows([p]) for p in store.build(store.clips(clips, 3), 1)]
+    scenes = Windows(store.build(store.scenes(0, 50), 1))
+    batch = collate([w[0] for w in windows] + [scenes[0], scenes[1]], SMALL)
+    mixed = mix_up(batch, np.random.default_rng(0), 1.0)
+    assert torch.equal(mixed["maps"][-2:], batch["maps"][-2:])
+    assert not torch.equal(mixed["maps"][:-2], batch["maps"][:-2])
+    torch.testing.assert_close(mixed["verdict"].sum(1), torch.ones(len(windows) + 2))
+    # The clip that was there stays the stronger one.
+    own = batch["verdict"][:-2].argmax(1, keepdim=True)
+    assert (mixed["verdict"][:-2].gather(1, own) >= 0.5).all()
+    assert mix_up(batch, np.random.default_rng(0), 0.0)["maps"].equal(batch["maps"])
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])

@@ -40,7 +40,7 @@ def draw_questions(labels: Labels, rng: np.random.Generator, count: int = QUESTI
 
 def scene_labels(window: dict[str, torch.Tensor]) -> Labels:
     """The labels of one window of a scene."""
-    return Labels(*(window[name].numpy() for name in ("doing", "inside", "visible")))
+    return Labels(*(window[name].numpy() for name in ("doing", "inside", "visible", "contour")))
 
 
 def pack(questions: list[Question]) -> tuple[list[int], list[int], list[int]]:
@@ -110,6 +110,24 @@ def collate(windows: list[dict[str, torch.Tensor]], config: FamilyConfig, rng: n
     return out | _text(windows, rng) if rng is not None else out
 
 
+def mix_up(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
+    """In `share` of the windows of clips, lays another clip's maps faintly over (at most half), and its label with them
+    (mixup, Zhang et al., arXiv 1710.09412)."""
+    rows = np.flatnonzero(~batch["is_scene"].numpy())
+    if not len(rows):
+        return batch
+    faint = np.where(rng.random(len(rows)) < share, rng.uniform(0, 0.5, len(rows)), 0).astype(np.float32)
+    others = torch.from_numpy(rng.permutation(rows))
+    here, faint = torch.from_numpy(rows), torch.from_numpy(faint)
+    mixed = dict(batch)
+    for name in ("maps", "verdict"):
+        value = batch[name].clone()
+        part = faint.to(value.dtype).view(-1, *[1] * (value.ndim - 1))
+        value[here] = torch.lerp(value[here], value[others], part)
+        mixed[name] = value
+    return mixed
+
+
 class Mixed:
     """Endless material of one phase: scenes in order of a permutation, clips balanced by label, a random view each."""
 
@@ -117,31 +135,43 @@ class Mixed:
         self,
         scenes: Windows | None,
         clips: list[Windows],
-        labels: list[str],
+        kinds: list[tuple[str, str]],
         weights: dict[str, float],
         seed: list[int],
     ):
+        """`kinds`: label and source of each clip; `weights`: how often a label is drawn, relative to the others."""
         self.scenes, self.clips, self.seed = scenes, clips, seed
-        self.by_label: dict[str, list[int]] = {}
-        for i, label in enumerate(labels):
-            self.by_label.setdefault(label, []).append(i)
-        raw = np.array([weights.get(label, 1.0) for label in self.by_label])
+        self.decks: dict[tuple[str, str], list[int]] = {}
+        for i, kind in enumerate(kinds):
+            self.decks.setdefault(kind, []).append(i)
+        # Within a label a small source is drawn more often than its share, or what it alone shows would hardly be seen.
+        roots = {kind: len(deck) ** 0.5 for kind, deck in self.decks.items()}
+        whole = {label: sum(r for (other, _), r in roots.items() if other == label) for label, _ in roots}
+        raw = np.array([weights.get(kind[0], 1.0) * root / whole[kind[0]] for kind, root in roots.items()])
         self.weights = raw / raw.sum() if len(raw) else raw
 
     def _draw_clips(self, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Labels by weight, clips evenly within a label (least shown first), and a view of each."""
-        decks: dict[str, list[int]] = {label: [] for label in self.by_label}
-        names, out = list(self.by_label), []
+        """Labels by weight, clips evenly within a label and source (least shown first), and a view of each."""
+        left: dict[tuple[str, str], list[int]] = {kind: [] for kind in self.decks}
+        names, out = list(self.decks), []
         for choice in rng.choice(len(names), count, p=self.weights):
-            deck = decks[names[choice]]
+            deck = left[names[choice]]
             if not deck:
-                deck.extend(rng.permutation(self.by_label[names[choice]]).tolist())
+                deck.extend(rng.permutation(self.decks[names[choice]]).tolist())
             clip = deck.pop()
             out.append((clip, int(rng.integers(1, len(self.clips[clip])))))
         return out
 
     def epoch(
-        self, number: int, steps: int, clips: int, scenes: int, config: FamilyConfig, rank: int = 0, world: int = 1
+        self,
+        number: int,
+        steps: int,
+        clips: int,
+        scenes: int,
+        config: FamilyConfig,
+        rank: int = 0,
+        world: int = 1,
+        mix: float = 0.0,
     ) -> Iterator[Batch]:
         """`steps` batches of `clips` windows of clips and `scenes` windows of scenes; each of `world` takes its part."""
         rng = np.random.default_rng([*self.seed, number])
@@ -154,4 +184,6 @@ class Mixed:
             chosen += [("scene", i) for i in order[step * scenes : (step + 1) * scenes]]
             own = chosen[rank::world]
             windows = [self.clips[v[0]][v[1]] if kind == "clip" else self.scenes[v] for kind, v in own]
-            yield collate(windows, config, np.random.default_rng([*self.seed, number, step, rank]))
+            chance = np.random.default_rng([*self.seed, number, step, rank])
+            batch = collate(windows, config, chance)
+            yield mix_up(batch, chance, mix) if mix else batch

@@ -42,12 +42,12 @@ from .scenes.scene import verdict
 
 SCENES_PER_SHARD = 50
 LUMA = (16, 12)
-# Kept a little above the model's grid, so that crops stay sharp.
-_STORED_SCALE = 1.5
+# Clips are kept a little above the model's grid, so that crops stay sharp; scenes, so that edges are smooth.
+_CLIP_SCALE, _SCENE_SCALE = 1.5, 1.25
 # Share of its ticks for which someone must be in the picture to count.
 _THERE = 0.3
 # Changes whenever shards of an older program would differ.
-_VERSION = 1
+_VERSION = 2
 _STATE: dict[str, object] = {}
 
 
@@ -69,7 +69,7 @@ def _scene_window(seed: int, config: FamilyConfig, identities: int) -> dict[str,
     """One scene; half of them begin after the background has had time to settle."""
     rng = np.random.default_rng([11, seed])
     before = int(rng.integers(1, 21)) if rng.random() < 0.5 else 0
-    size = (int(config.input.width * _STORED_SCALE), int(config.input.height * _STORED_SCALE))
+    size = (int(config.input.width * _SCENE_SCALE), int(config.input.height * _SCENE_SCALE))
     scene = make_scene(seed, config.window + before, size, identities)
     kernel = Preprocessor(**config.input.model_dump(exclude={"rate_hz"}))
     inputs = np.stack([kernel.process(f) for f in scene.frames])[before:]
@@ -100,7 +100,7 @@ def _scene_window(seed: int, config: FamilyConfig, identities: int) -> dict[str,
 
 def _clip_windows(clip: Clip, config: FamilyConfig, views: int) -> Iterator[dict[str, torch.Tensor]]:
     """The whole clip as it is, then `views` augmented windows of it."""
-    size = (int(config.input.width * _STORED_SCALE), int(config.input.height * _STORED_SCALE))
+    size = (int(config.input.width * _CLIP_SCALE), int(config.input.height * _CLIP_SCALE))
     kernel = Preprocessor(**config.input.model_dump(exclude={"rate_hz"}))
     times, stored, plain, plain_times, last = [], [], [], [], -1
     for time, luma in luma_frames(clip.path):

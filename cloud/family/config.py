@@ -17,8 +17,8 @@ class _Strict(BaseModel):
 class InputConfig(_Strict):
     """What the encoder sees: int8 [3, height, width] at `rate_hz`, from `ruyicam.kernels.Preprocessor`."""
 
-    width: int = Field(128, ge=32, le=1024)
-    height: int = Field(96, ge=32, le=1024)
+    width: int = Field(192, ge=32, le=1024)
+    height: int = Field(144, ge=32, le=1024)
     rate_hz: int = Field(10, ge=1, le=60)
     background_shift: int = Field(6, ge=1, le=16)
     mask_floor: int = Field(64, ge=0, le=4080)

@@ -21,6 +21,7 @@ class PhaseConfig(_Strict):
     clips: int = Field(0, ge=0, description="windows of clips in a batch")
     scenes: int = Field(0, ge=0, description="windows of generated scenes in a batch")
     learning_rate: float = Field(2e-3, gt=0)
+    mix_up: float = Field(0.0, ge=0, le=1, description="share of the clips' windows that another clip is laid over")
 
     @model_validator(mode="after")
     def _something(self) -> PhaseConfig:
@@ -33,6 +34,7 @@ class LossConfig(_Strict):
     """Weight of each term beside the labels' own; 0 leaves a term out."""
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    scene_label: float = Field(1.0, ge=0, description="of a generated scene's label beside a real clip's")
     doing: float = Field(0.5, ge=0, description="behaviours per tick, and per person and tick")
     people: float = Field(0.3, ge=0)
     contour: float = Field(0.3, ge=0)

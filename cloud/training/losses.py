@@ -67,13 +67,18 @@ class Trainee(nn.Module):
         c, family = self.config, self.family
         clean, answers, features = family(batch["maps"], exists, released, self.tiers)
         seen = exists & released
+        weight = torch.where(batch["is_scene"], c.scene_label, 1.0)
+        weight = weight / weight.sum().clamp(min=1e-6)
         logged: dict[str, torch.Tensor] = {}
         deepest = self.tiers[-1]
         total = features.new_zeros(())
         for name in self.tiers:
             judged = [(answers[name], seen)] + ([(clean, exists)] if name == "edge" else [])
             for answer, ticks in judged:
-                task = functional.cross_entropy(answer.window, batch["verdict"], label_smoothing=c.label_smoothing)
+                each = functional.cross_entropy(
+                    answer.window, batch["verdict"], label_smoothing=c.label_smoothing, reduction="none"
+                )
+                task = (each * weight).sum()
                 total = total + task + structure_loss(answer, batch, ticks, c)
                 logged[name] = task.detach()
                 if name != deepest:

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ruyicam.cloud.data.batches import Batch, Mixed
 from ruyicam.cloud.data.clips import Clip
+from ruyicam.cloud.data.groups import source_of
 from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
@@ -157,7 +158,7 @@ def train(
     with accelerator.main_process_first():
         scenes, windows = prepare(config, family, clips, cache or default_cache(), main and not quiet)
     mixed = {
-        p.name: Mixed(scenes, windows, [c.label for c in clips], t.label_weights, [t.seed, 1, i])
+        p.name: Mixed(scenes, windows, [(c.label, source_of(c.path)) for c in clips], t.label_weights, [t.seed, 1, i])
         for i, p in enumerate(config.phases)
     }
     if not init:
@@ -214,7 +215,7 @@ def train(
                 accelerator.process_index,
                 accelerator.num_processes,
             )
-            for batch in mixed[phase.name].epoch(epoch, *shape):
+            for batch in mixed[phase.name].epoch(epoch, *shape, phase.mix_up):
                 exists = hide_beginning(batch["exists"], generator)
                 released = withheld_ticks(*exists.shape, t.release_dropout, generator)
                 # One exit speaks per step, the deepest every other time.

@@ -32,6 +32,9 @@ def place_camera(rng: np.random.Generator, size: tuple[int, int], look_at: np.nd
     view = np.deg2rad(rng.uniform(45, 85))
     focal = width / 2 / np.tan(view / 2)
     far = (spread + 0.7) * rng.uniform(0.75, 1.3) / np.tan(view / 2)
+    if rng.random() < 0.3:
+        # In small rooms people come so near that they fill the picture.
+        far = max(far * rng.uniform(0.45, 0.8), 1.6)
     kind = rng.random()
     # Most hang high on a wall; some stand as low as a face, some look down from the ceiling.
     tall = rng.uniform(1.0, 2.0) if kind < 0.2 else rng.uniform(2.0, 4.5)

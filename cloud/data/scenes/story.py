@@ -39,7 +39,10 @@ class Cast:
 
 
 # What people do when nothing happens. Much of it goes down without being a fall.
-_ORDINARY = {"walk": 0.4, "stand": 0.16, "loiter": 0.1, "smoke": 0.08, "bend": 0.09, "crouch": 0.05, "sit": 0.08, "lie": 0.04}
+_ORDINARY = {
+    "walk": 0.32, "hurry": 0.08, "stand": 0.16, "loiter": 0.1, "smoke": 0.08, "bend": 0.09, "crouch": 0.05, "sit": 0.08,
+    "lie": 0.04,
+}  # fmt: skip
 
 
 def _idle(actor: Actor, until: int) -> Actor:
@@ -48,8 +51,8 @@ def _idle(actor: Actor, until: int) -> Actor:
     while (left := until - actor.now) > 0:
         span = min(left, int(rng.integers(10, 50)))
         kind = str(rng.choice(list(_ORDINARY), p=list(_ORDINARY.values())))
-        if kind == "walk":
-            actor.walk(span)
+        if kind in ("walk", "hurry"):
+            actor.walk(span, rng.uniform(1.5, 2.4) if kind == "hurry" else None)
         elif kind in ("bend", "crouch"):
             actor.stay(kind, int(rng.integers(10, 25)), "stand")
         elif kind in ("sit", "lie"):
