@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from ruyicam.cloud.family.config import FamilyConfig
 from ruyicam.cloud.family.encoder import Encoder
 from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
+from ruyicam.cloud.memory import keep_freed_memory
 from ruyicam.kernels import Preprocessor
 
 from .augment import augmented_window
@@ -150,6 +151,7 @@ def _write(windows: list[dict[str, torch.Tensor]], path: Path) -> None:
 
 
 def _start_worker(state: dict[str, torch.Tensor], config: FamilyConfig) -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     encoder = Encoder(config)

@@ -32,6 +32,8 @@ class Encoder(nn.Module):
         y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
         self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
         self.query = nn.Linear(channels, e.tokens)
+        with torch.no_grad():
+            self.query.weight[:, -_MOTION:] += e.look_at_motion / _MOTION
         self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
         self.value = nn.Parameter(torch.randn(e.tokens, channels + _PLACE, e.dim) * (channels + _PLACE) ** -0.5)
         self.norm = nn.LayerNorm(e.dim)
@@ -58,10 +60,13 @@ class Encoder(nn.Module):
 
     def tokens(self, maps: torch.Tensor) -> torch.Tensor:
         """[N, channels, rows, columns] -> tokens [N, T, D]: attention pooling by T learned queries."""
-        x = (maps.flatten(2).to(self.mean.dtype) - self.mean[:, None]) / self.spread[:, None]
-        weights = torch.softmax(self.query(x.transpose(1, 2)).transpose(1, 2) + self.bias, -1)
-        place = self.place.expand(len(x), -1, -1)
-        pooled = weights @ torch.cat([x, place], 1).transpose(1, 2)
+        x = maps.flatten(2).to(self.mean.dtype)
+        # Channels are standardised where they are few: in the queries, and after pooling, whose weights add up to 1.
+        query = self.query.weight / self.spread
+        bias = self.bias + (self.query.bias - query @ self.mean)[:, None]
+        weights = torch.softmax(query @ x + bias, -1)
+        pooled = (weights @ x.transpose(1, 2) - self.mean) / self.spread
+        pooled = torch.cat([pooled, weights @ self.place.T], -1)
         return self.norm((pooled.transpose(0, 1) @ self.value).transpose(0, 1))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:

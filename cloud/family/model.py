@@ -64,11 +64,15 @@ class Family(nn.Module):
         maps = self.encoder.maps(frames.flatten(0, 1))
         return self.features_of_maps(maps.unflatten(0, frames.shape[:2]))
 
-    def features_of_maps(self, maps: torch.Tensor) -> torch.Tensor:
-        """What `Encoder.maps` gave, [N, W, channels, rows, columns] -> clipped features without noise, float [N, W, n]."""
-        tokens = self.encoder.tokens(maps.flatten(0, 1))
-        out = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
-        return out.unflatten(0, maps.shape[:2])
+    def features_of_maps(self, maps: torch.Tensor, exists: torch.Tensor | None = None) -> torch.Tensor:
+        """What `Encoder.maps` gave, [N, W, channels, rows, columns] -> clipped features without noise, float [N, W, n].
+
+        Ticks that are not there (exists bool [N, W]; without it all are) are not computed and stay 0.
+        """
+        there = torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device) if exists is None else exists
+        tokens = self.encoder.tokens(maps[there])
+        some = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
+        return some.new_zeros(*there.shape, some.shape[1]).masked_scatter(there.unsqueeze(-1), some)
 
     def release(self, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """What leaves the device, with noise for training; the same shape. Without a mapping nothing changes."""
@@ -81,7 +85,7 @@ class Family(nn.Module):
 
         maps [N, W, channels, rows, columns]; exists, released bool [N, W]: ticks that the camera saw, that left it.
         """
-        clean = self.features_of_maps(maps)
+        clean = self.features_of_maps(maps, exists)
         answers = self.reasoner(self.release(clean), exists & released, tiers)
         return self.reasoner(clean, exists, ("edge",))["edge"] if "edge" in tiers else None, answers, clean
 

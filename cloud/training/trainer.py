@@ -23,6 +23,7 @@ from ruyicam.cloud.data.groups import source_of
 from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.memory import keep_freed_memory
 
 from .config import PhaseConfig, RunConfig
 from .ema import Ema
@@ -138,6 +139,7 @@ def train(
     RuyicamError(USAGE) if what is in `out` belongs to another configuration, or a phase lacks its clips.
     """
     t = config.train
+    keep_freed_memory()
     if t.threads:
         torch.set_num_threads(t.threads)
     accelerator = _accelerator(config)

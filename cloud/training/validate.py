@@ -65,7 +65,8 @@ def say(family: Family, clips: list[Clip], windows: list[Windows], seed: int = 0
     rows: dict[str, list[np.ndarray]] = {name: [] for name in config.trunk.exits}
     for start in range(0, len(pieces), 32):
         batch = collate(pieces[start : start + 32], config)
-        clean, exists = family.features_of_maps(batch["maps"].to(device)), batch["exists"].to(device)
+        exists = batch["exists"].to(device)
+        clean = family.features_of_maps(batch["maps"].to(device), exists)
         released = exists & (torch.rand(exists.shape, generator=generator, device=device) < keep)
         answers = family.reasoner(family.release(clean, generator), released)
         answers["edge"] = family.reasoner(clean, exists, ("edge",))["edge"]
