@@ -68,6 +68,9 @@ def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
         train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
     resumed = train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
     assert same(whole, resumed)
+    # A run that begins from the first phase's checkpoint goes on as the whole run did.
+    begun = train(CONFIG, clips, tmp_path / "begun", clips, init=tmp_path / "whole" / "phase-scenes", cache=cache, quiet=True)
+    assert same(whole, begun)
     names = {"config.json", "model.safetensors", "history.json", "report.html", "state", "log", "phase-scenes", "phase-clips"}
     assert {p.name for p in (tmp_path / "killed").iterdir()} == names
     history = json.loads((tmp_path / "killed" / "history.json").read_text())

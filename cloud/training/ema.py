@@ -27,15 +27,19 @@ class Ema:
     def applied(self) -> Iterator[None]:
         """Inside, the model has the averaged weights."""
         kept = {n: p.detach().clone() for n, p in self.live.items()}
-        with torch.no_grad():
-            for name, p in self.live.items():
-                p.copy_(self.mean[name])
+        self.commit()
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, p in self.live.items():
                     p.copy_(kept[name])
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Gives the model the averaged weights for good."""
+        for name, p in self.live.items():
+            p.copy_(self.mean[name])
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """For checkpoints."""

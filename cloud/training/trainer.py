@@ -135,7 +135,8 @@ def train(
     history.json, report.html (unless `report` is off), TensorBoard logs, and the state from which an interrupted run goes on.
 
     `detector`: YOLOX-nano as ONNX, the backbone's weights. `init`: a checkpoint to begin from; phases of scenes alone
-    are then left out. A resumed run gives the same, bit for bit, on the same machine with as many threads and processes.
+    are then left out, and the rest is what a whole run makes of it. A resumed run gives the same, bit for bit, on the
+    same machine with as many threads and processes.
     RuyicamError(USAGE) if what is in `out` belongs to another configuration, or a phase lacks its clips.
     """
     t = config.train
@@ -179,6 +180,8 @@ def train(
     ema = Ema(model, t.ema)
     plan = [(p, _steps(p, len(clips), len(scenes) if scenes else 0)) for p in phases]
     epochs = [(p, steps, e) for p, steps in plan for e in range(p.epochs)]
+    # Counted over all phases, so that one that begins from `init` draws the same random numbers as in the whole run.
+    left_out = sum(p.epochs for p in config.phases) - len(epochs)
     progress = _Progress(f"{config.model_dump_json()} {len(clips)} {init is not None}")
     accelerator.register_for_checkpointing(ema, progress)
     out.mkdir(parents=True, exist_ok=True)
@@ -202,10 +205,14 @@ def train(
             phase, steps, epoch = epochs[number]
             bars.update(bar, phase=phase.name, epoch=epoch + 1)
             model.train()
+            if epoch == 0:
+                # A phase begins from what the one before it has saved.
+                ema.commit()
+                optimizer.optimizer.state.clear()
             # Every epoch starts its own stream of random numbers, so a resumed run draws the same ones.
-            torch.manual_seed(int(np.random.default_rng([t.seed, 2, number]).integers(2**62)))
+            torch.manual_seed(int(np.random.default_rng([t.seed, 2, left_out + number]).integers(2**62)))
             generator = torch.Generator().manual_seed(torch.initial_seed() + accelerator.process_index)
-            if trainee.adversaries is not None and number % t.adversary_reset == 0:
+            if trainee.adversaries is not None and epoch % t.adversary_reset == 0:
                 _renew(trainee.adversaries, config, accelerator.device)
             sums: dict[str, list[float]] = {}
             began = time.monotonic()
