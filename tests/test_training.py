@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SMALL, write_clip
 
-from ruyicam.cloud.data.batches import Mixed, collate, mix_up
+from ruyicam.cloud.data.batches import Mixed, collate
 from ruyicam.cloud.data.clips import find_clips
 from ruyicam.cloud.data.groups import folds, scene_of
 from ruyicam.cloud.data.store import Store, Windows
@@ -136,22 +136,6 @@ def test_a_small_source_is_drawn_more_often_than_its_share():
     drawn = [kinds[clip] for clip, _ in mixed._draw_clips(8000, np.random.default_rng(0))]
     shares = [drawn.count(k) / len(drawn) for k in dict.fromkeys(kinds)]
     assert np.allclose(shares, [9 / 16, 3 / 16, 1 / 4], atol=0.02)
-
-
-def test_mixing_up_lays_real_clips_over_real_clips_only(data, cache):
-    clips = find_clips([data], SMALL.labels)
-    store = Store(cache, SMALL, Family(SMALL).encoder)
-    windows = [Windows([p]) for p in store.build(store.clips(clips, 3), 1)]
-    scenes = Windows(store.build(store.scenes(0, 50), 1))
-    batch = collate([w[0] for w in windows] + [scenes[0], scenes[1]], SMALL)
-    mixed = mix_up(batch, np.random.default_rng(0), 1.0)
-    assert torch.equal(mixed["maps"][-2:], batch["maps"][-2:])
-    assert not torch.equal(mixed["maps"][:-2], batch["maps"][:-2])
-    torch.testing.assert_close(mixed["verdict"].sum(1), torch.ones(len(windows) + 2))
-    # The clip that was there stays the stronger one.
-    own = batch["verdict"][:-2].argmax(1, keepdim=True)
-    assert (mixed["verdict"][:-2].gather(1, own) >= 0.5).all()
-    assert mix_up(batch, np.random.default_rng(0), 0.0)["maps"].equal(batch["maps"])
 
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])

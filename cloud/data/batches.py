@@ -110,24 +110,6 @@ def collate(windows: list[dict[str, torch.Tensor]], config: FamilyConfig, rng: n
     return out | _text(windows, rng) if rng is not None else out
 
 
-def mix_up(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
-    """In `share` of the windows of clips, lays another clip's maps faintly over (at most half), and its label with them
-    (mixup, Zhang et al., arXiv 1710.09412)."""
-    rows = np.flatnonzero(~batch["is_scene"].numpy())
-    if not len(rows):
-        return batch
-    faint = np.where(rng.random(len(rows)) < share, rng.uniform(0, 0.5, len(rows)), 0).astype(np.float32)
-    others = torch.from_numpy(rng.permutation(rows))
-    here, faint = torch.from_numpy(rows), torch.from_numpy(faint)
-    mixed = dict(batch)
-    for name in ("maps", "verdict"):
-        value = batch[name].clone()
-        part = faint.to(value.dtype).view(-1, *[1] * (value.ndim - 1))
-        value[here] = torch.lerp(value[here], value[others], part)
-        mixed[name] = value
-    return mixed
-
-
 class Mixed:
     """Endless material of one phase: scenes in order of a permutation, clips balanced by label, a random view each."""
 
@@ -163,15 +145,7 @@ class Mixed:
         return out
 
     def epoch(
-        self,
-        number: int,
-        steps: int,
-        clips: int,
-        scenes: int,
-        config: FamilyConfig,
-        rank: int = 0,
-        world: int = 1,
-        mix: float = 0.0,
+        self, number: int, steps: int, clips: int, scenes: int, config: FamilyConfig, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         """`steps` batches of `clips` windows of clips and `scenes` windows of scenes; each of `world` takes its part."""
         rng = np.random.default_rng([*self.seed, number])
@@ -184,6 +158,4 @@ class Mixed:
             chosen += [("scene", i) for i in order[step * scenes : (step + 1) * scenes]]
             own = chosen[rank::world]
             windows = [self.clips[v[0]][v[1]] if kind == "clip" else self.scenes[v] for kind, v in own]
-            chance = np.random.default_rng([*self.seed, number, step, rank])
-            batch = collate(windows, config, chance)
-            yield mix_up(batch, chance, mix) if mix else batch
+            yield collate(windows, config, np.random.default_rng([*self.seed, number, step, rank]))

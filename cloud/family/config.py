@@ -29,7 +29,6 @@ class EncoderConfig(_Strict):
 
     tokens: int = Field(12, ge=1, le=256, description="T, tokens per tick")
     dim: int = Field(64, ge=4, le=1024, description="D, width of a token")
-    look_at_motion: float = Field(0.0, ge=0, description="how much more a query begins to look at a place that moves")
 
 
 class MappingConfig(_Strict):

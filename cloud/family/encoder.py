@@ -32,8 +32,6 @@ class Encoder(nn.Module):
         y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
         self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
         self.query = nn.Linear(channels, e.tokens)
-        with torch.no_grad():
-            self.query.weight[:, -_MOTION:] += e.look_at_motion / _MOTION
         self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
         self.value = nn.Parameter(torch.randn(e.tokens, channels + _PLACE, e.dim) * (channels + _PLACE) ** -0.5)
         self.norm = nn.LayerNorm(e.dim)

@@ -21,7 +21,6 @@ class PhaseConfig(_Strict):
     clips: int = Field(0, ge=0, description="windows of clips in a batch")
     scenes: int = Field(0, ge=0, description="windows of generated scenes in a batch")
     learning_rate: float = Field(2e-3, gt=0)
-    mix_up: float = Field(0.0, ge=0, le=1, description="share of the clips' windows that another clip is laid over")
 
     @model_validator(mode="after")
     def _something(self) -> PhaseConfig:

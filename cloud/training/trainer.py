@@ -224,7 +224,7 @@ def train(
                 accelerator.process_index,
                 accelerator.num_processes,
             )
-            for batch in mixed[phase.name].epoch(epoch, *shape, phase.mix_up):
+            for batch in mixed[phase.name].epoch(epoch, *shape):
                 exists = hide_beginning(batch["exists"], generator)
                 released = withheld_ticks(*exists.shape, t.release_dropout, generator)
                 # One exit speaks per step, the deepest every other time.
