@@ -116,6 +116,24 @@ def test_mixed_precision_leaves_the_mapping_exact():
             assert torch.equal(mapping.train(mode)(tokens).round().long(), exact)
 
 
+def test_the_encoders_short_cuts_change_nothing():
+    """Standardising after pooling against before it, and skipping ticks that are not there against computing all."""
+    torch.manual_seed(3)
+    family = Family(SMALL).eval()
+    e, maps = family.encoder, 1 + 2 * torch.randn(6, family.encoder.channels, *SMALL.grid)
+    e.mean.normal_()
+    e.spread.uniform_(0.5, 2)
+    x = (maps.flatten(2) - e.mean[:, None]) / e.spread[:, None]
+    weights = torch.softmax(e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias, -1)
+    pooled = weights @ torch.cat([x, e.place.expand(len(x), -1, -1)], 1).transpose(1, 2)
+    plain = e.norm((pooled.transpose(0, 1) @ e.value).transpose(0, 1))
+    torch.testing.assert_close(e.tokens(maps), plain, rtol=1e-4, atol=1e-4)
+    exists = torch.tensor([[True, False, True], [False, True, True]])
+    window = maps.unflatten(0, (2, 3))
+    some, whole = family.features_of_maps(window, exists), family.features_of_maps(window)
+    assert torch.equal(some[exists], whole[exists]) and not some[~exists].any() and whole[~exists].any()
+
+
 def test_a_detector_of_another_kind_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(ValueError, match="expected YOLOX-nano"):

@@ -115,6 +115,27 @@ def test_terms_that_are_off_cost_nothing_and_those_that_are_on_act(cache):
     assert gradients[1].abs().max() > 100 * gradients[0].abs().max()
 
 
+def test_labels_of_scenes_count_as_much_as_they_are_told_to(data, cache):
+    torch.manual_seed(0)
+    family = Family(SMALL).eval()
+    store = Store(cache, SMALL, family.encoder)
+    clips = [Windows([p]) for p in store.build(store.clips(find_clips([data], SMALL.labels), 3), 1)]
+    scenes = Windows(store.build(store.scenes(0, 50), 1))
+    batch = collate([w[0] for w in clips[:4]] + [scenes[i] for i in range(4)], SMALL)
+    turned = batch | {"verdict": batch["verdict"].clone()}
+    turned["verdict"][4:] = turned["verdict"][4:].roll(1, 1)
+
+    def changes(weight: float) -> float:
+        trainee = Trainee(family, LossConfig(text=0, scene_label=weight), (), 64)
+        terms = []
+        for b in (batch, turned):
+            torch.manual_seed(1)
+            terms.append(trainee(b, b["exists"], b["exists"], "edge")[1]["cloud-l"])
+        return abs(float(terms[0] - terms[1]))
+
+    assert changes(0.0) == 0 < changes(0.1) < changes(1.0)
+
+
 def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):
     clips = find_clips([data], SMALL.labels)
     store = Store(cache, SMALL, Family(SMALL).encoder)
