@@ -14,12 +14,14 @@ from ruyicam.cloud.training.config import RunConfig
 from ruyicam.cloud.training.crossval import Job, Pooled, curve, fold_jobs, gate, pool, run_jobs, summary
 from ruyicam.cloud.training.report import draw_curve, draw_learning
 
+from .options import PEER
+
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class CrossEval:
-    """What to cross-validate: clips in folds, extra clips that no fold trains on, and the peers' checkpoints."""
+    """What to cross-validate: clips in folds, extra clips that no fold trains on, and what to compare with."""
 
     config: RunConfig
     clips: list[Clip]
@@ -30,9 +32,10 @@ class CrossEval:
     cache: Path
     init: Path | None = None
     detector: Path | None = None
-    peer: Path | None = None
+    peer: bool = False
     alone: bool = False
     shares: tuple[float, ...] = ()
+    changes: tuple[tuple[str, float], ...] = ()
 
     def _jobs(self, name: str, config: RunConfig, init: Path | None, seeds: int) -> list[Job]:
         return fold_jobs(config, self.clips, self.extra, self.folds, seeds, self.out / name, init, self.detector, self.cache)
@@ -56,6 +59,7 @@ class CrossEval:
         result = {
             "folds": self.folds,
             "seeds": self.seeds,
+            "main_source": first,
             "sources": {name: summary(rows, labels) for name, rows in sources.items()},
             "gate": {name: gate(rows) for name, rows in sources.items()},
             "curve": points,
@@ -67,16 +71,31 @@ class CrossEval:
         if self.peer:
             mapping = self.config.model.mapping.model_copy(update={"bypass": True})
             plain = self.config.model_copy(update={"model": self.config.model.model_copy(update={"mapping": mapping})})
-            jobs = self._jobs("no-mapping", plain, self.peer, self.seeds)
+            jobs = self._jobs(PEER, plain, self.init / PEER if self.init else None, self.seeds)
             run_jobs(jobs, workers, lambda done, of: progress("no mapping", done, of))
             scores = summary([p.of(first) for p in pool(jobs, self.seeds)], labels)
             result["no_mapping"] = {t: s["accuracy"]["mean"] for t, s in scores["tiers"].items()}
             result["no_mapping_spread"] = {t: s["accuracy"]["spread"] for t, s in scores["tiers"].items()}
         if self.shares:
             result["learning_curve"] = self._learning_curve(workers, progress, first, own)
+        if self.changes:
+            result["ablation"] = self._ablation(workers, progress, first)
         if self.alone:
             result["tier_by_tier"] = self._tier_by_tier(workers, progress, first)
         return result
+
+    def _ablation(self, workers: int, progress: Progress, source: str) -> list[dict]:
+        """The family with one weight of its loss changed at a time."""
+        rows = []
+        for name, value in self.changes:
+            loss = self.config.loss.model_copy(update={name: value})
+            title = f"{name} = {value:g}"
+            jobs = self._jobs(f"{name}-{value:g}", self.config.model_copy(update={"loss": loss}), self.init, self.seeds)
+            run_jobs(jobs, workers, lambda done, of, title=title: progress(title, done, of))
+            scores = summary([p.of(source) for p in pool(jobs, self.seeds)], self.config.model.labels)
+            row = {t: s["accuracy"] for t, s in scores["tiers"].items()}
+            rows.append({"loss": title, "tiers": row, "consistency": scores["consistency"]})
+        return rows
 
     def _learning_curve(self, workers: int, progress: Progress, source: str, own: list[Job]) -> list[dict]:
         """Accuracy of each tier after training on parts of the clips, for as many steps."""

@@ -14,10 +14,7 @@ from rich.table import Table
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .options import CacheOption, EdgeOption, JsonFlag, console, run_config
-
-# Beside a checkpoint: the same model trained without the mapping.
-PEER = "no-mapping"
+from .options import PEER, CacheOption, EdgeOption, JsonFlag, console, run_config
 
 
 def evaluate(
@@ -30,9 +27,10 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="with --folds: how often, each with other folds and noise")] = 3,
     config: Annotated[Path | None, typer.Option(help="with --folds: what each run trains, TOML")] = None,
     init: Annotated[Path | None, typer.Option(help="with --folds: checkpoint that each run begins from")] = None,
-    peer: Annotated[Path | None, typer.Option(help="with --folds: the same without mapping, for comparison")] = None,
+    peer: Annotated[bool, typer.Option("--peer", help="with --folds: also the same without the mapping")] = False,
     alone: Annotated[bool, typer.Option(help="with --folds: also train every tier by itself")] = False,
     share: Annotated[list[float] | None, typer.Option(help="with --folds: also train on this share of the clips")] = None,
+    ablate: Annotated[list[str] | None, typer.Option(help="with --folds: also with TERM=WEIGHT of [loss] changed")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="with --folds: folder that no run trains on")] = None,
     detector: Annotated[Path | None, typer.Option(help="with --folds, without --init: the backbone's weights")] = None,
     out: Annotated[Path, typer.Option(help="with --folds: folder of the runs; what is there is kept")] = Path("runs/eval"),
@@ -48,8 +46,10 @@ def evaluate(
     if folds:
         if not config or not data or folds < 2:
             raise RuyicamError(Exit.USAGE, "--folds takes a number from 2, --config FILE and --data DIR")
+        settings = run_config(config)
+        changes = [_change(text, settings.loss) for text in ablate or []]
         result = _cross(
-            data, test or [], run_config(config), folds, seeds, out, init, peer, detector, alone, share or [], jobs, cache
+            data, test or [], settings, folds, seeds, out, init, peer, detector, alone, share or [], changes, jobs, cache
         )
     elif not model or not (data or questions):
         raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
@@ -59,6 +59,17 @@ def evaluate(
         print(json.dumps(result))
     else:
         _show(result)
+
+
+def _change(text: str, loss) -> tuple[str, float]:
+    """"TERM=WEIGHT" as (term, weight), checked against [loss]."""
+    name, _, value = text.partition("=")
+    try:
+        type(loss).model_validate(loss.model_dump() | {name: float(value)})
+    except ValueError as error:
+        names = ", ".join(type(loss).model_fields)
+        raise RuyicamError(Exit.USAGE, f"--ablate is '{text}', expected TERM=WEIGHT with one of {names}") from error
+    return name, float(value)
 
 
 def _bar() -> Progress:
@@ -90,7 +101,7 @@ def _one(model: Path, data: list[Path], through: str, edge: Path | None, questio
     return result
 
 
-def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, shares, jobs, cache) -> dict:
+def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, shares, changes, jobs, cache) -> dict:
     import os
 
     from ruyicam.cloud.data.clips import find_clips
@@ -112,6 +123,7 @@ def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, s
         peer=peer,
         alone=alone,
         shares=tuple(sorted(shares)),
+        changes=tuple(changes),
     )
     with _bar() as progress:
         bars: dict[str, int] = {}
@@ -170,6 +182,17 @@ def _show(result: dict) -> None:
                 [f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in result["learning_curve"]
             ]
             _table("Accuracy against clips trained on", ["clips", *(k for k in result["tiers"])], points)
+        if "ablation" in result:
+            own = {
+                "loss": "as configured",
+                "tiers": {t: v["accuracy"] for t, v in result["sources"][result["main_source"]]["tiers"].items()},
+                "consistency": result["sources"][result["main_source"]]["consistency"],
+            }
+            rows = [
+                [row["loss"], *(_figure(v) for part in ("tiers", "consistency") for v in row[part].values())]
+                for row in (own, *result["ablation"])
+            ]
+            _table("Accuracy and agreement with one weight changed", ["", *own["tiers"], *own["consistency"]], rows)
         points = [[f"{p['bits_per_second']:.0f}", _figure(p["cloud-s"]), _figure(p["cloud-l"])] for p in result["curve"]]
         _table("Accuracy against released bits a second", ["bits a second", "cloud-s", "cloud-l"], points)
         console.print(f"{result['keeps_95_percent_bits_per_second']:.0f} bits a second keep 95 % of the accuracy")

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 console = Console()
+# Beside a checkpoint: the same model trained without the mapping.
+PEER = "no-mapping"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
 CacheOption = Annotated[Path | None, typer.Option(help="prepared windows; default: ~/.cache/ruyicam, shared by all runs")]

@@ -192,7 +192,7 @@ def tiny_toml(extra: str = "") -> str:
 
 def test_train_and_eval_commands(tmp_path, data, cache):
     config = tmp_path / "tiny.toml"
-    config.write_text(tiny_toml())
+    config.write_text(tiny_toml("questions = 5\n"))
     ruyicam = Path(sys.executable).with_name("ruyicam")
 
     def run(*arguments) -> subprocess.CompletedProcess:
@@ -219,8 +219,12 @@ def test_train_and_eval_commands(tmp_path, data, cache):
     done = run("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run")
     assert done.returncode == Exit.USAGE
     assert done.stderr.count("\n") == 1 and "none.toml" in done.stderr
-    done = run("eval", "--folds", "3")
-    assert done.returncode == Exit.USAGE and done.stderr.count("\n") == 1
+    for wrong in ((), ("--config", config, "--data", data, "--ablate", "colour=1")):
+        done = run("eval", "--folds", "3", *wrong)
+        assert done.returncode == Exit.USAGE and done.stderr.count("\n") == 1
+    assert "colour=1" in done.stderr
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert 0 <= history[-1]["text"]["cloud-l"]["exact_match"] <= 1
 
 
 def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cache):
@@ -229,6 +233,7 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     command = [
         *(Path(sys.executable).with_name("ruyicam"), "eval", "--folds", "2", "--seeds", "1", "--config", config),
         *("--data", data, "--out", tmp_path / "runs", "--cache", cache, "--jobs", "1", "--share", "0.5", "--alone", "--json"),
+        *("--peer", "--ablate", "consistency=0.5"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stderr
@@ -239,6 +244,9 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     assert [p["released_share"] for p in result["curve"]] == sorted(p["released_share"] for p in result["curve"])
     assert [p["clips"] for p in result["learning_curve"]] == [2, 4]
     assert set(result["tier_by_tier"]["tiers"]) == {"edge", "cloud-s", "cloud-l"}
+    assert set(result["no_mapping"]) == {"edge", "cloud-s", "cloud-l"}
+    assert [row["loss"] for row in result["ablation"]] == ["consistency = 0.5"]
+    assert json.loads((tmp_path / "runs/consistency-0.5/seed-1-fold-0/history.json").read_text())[-1]["loss"]["consistency"] >= 0
     assert (tmp_path / "runs" / "accuracy-against-bits.svg").exists() and (tmp_path / "runs" / "learning-curve.svg").exists()
     again = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert json.loads(again.stdout) == result

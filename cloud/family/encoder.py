@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -12,6 +14,8 @@ from .config import FamilyConfig
 # Motion energies are kept at half of the backbone's stride, so each of its places has 2 x 2 of either difference.
 _MOTION = 2 * 4
 _PLACE = 4
+# And how much of the picture a query found, which the weights, adding up to 1, do not tell.
+_MASS = 1
 
 
 class Encoder(nn.Module):
@@ -33,21 +37,25 @@ class Encoder(nn.Module):
         self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
         self.query = nn.Linear(channels, e.tokens)
         self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
-        self.value = nn.Parameter(torch.randn(e.tokens, channels + _PLACE, e.dim) * (channels + _PLACE) ** -0.5)
+        inputs = channels + _PLACE + _MASS
+        self.value = nn.Parameter(torch.randn(e.tokens, inputs, e.dim) * inputs**-0.5)
         self.norm = nn.LayerNorm(e.dim)
 
     @property
     def channels(self) -> int:
         """Channels of `maps`."""
-        return self.backbone.width + _MOTION
+        return 2 * self.backbone.width + _MOTION
 
     @torch.no_grad()
     def maps(self, frames: torch.Tensor) -> torch.Tensor:
-        """[N, 3, height, width] -> float [N, channels, rows, columns]: backbone of the luma, log motion energies."""
+        """[N, 3, height, width] -> float [N, channels, rows, columns]: backbone of the luma, of the short motion, energies.
+
+        A network that was trained on pictures also reads differences of pictures (Wang et al., arXiv 1608.00859).
+        """
         x = frames.to(self.mean.dtype)
         energy = functional.avg_pool2d(x[:, 1:].abs(), STRIDE // 2)
         motion = torch.log1p(functional.pixel_unshuffle(energy, 2)) - 1
-        return torch.cat([self.backbone(x[:, :1]), motion], 1)
+        return torch.cat([self.backbone(x[:, :1]), self.backbone(x[:, 1:2]), motion], 1)
 
     @torch.no_grad()
     def fit_scale(self, maps: torch.Tensor) -> None:
@@ -62,9 +70,11 @@ class Encoder(nn.Module):
         # Channels are standardised where they are few: in the queries, and after pooling, whose weights add up to 1.
         query = self.query.weight / self.spread
         bias = self.bias + (self.query.bias - query @ self.mean)[:, None]
-        weights = torch.softmax(query @ x + bias, -1)
+        fit = query @ x + bias
+        mass = torch.logsumexp(fit, -1, keepdim=True)
+        weights = torch.exp(fit - mass)
         pooled = (weights @ x.transpose(1, 2) - self.mean) / self.spread
-        pooled = torch.cat([pooled, weights @ self.place.T], -1)
+        pooled = torch.cat([pooled, weights @ self.place.T, mass - math.log(x.shape[-1])], -1)
         return self.norm((pooled.transpose(0, 1) @ self.value).transpose(0, 1))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:

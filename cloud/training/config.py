@@ -49,6 +49,7 @@ class TrainConfig(_Strict):
 
     seed: int = Field(1, ge=0)
     scenes: int = Field(6000, ge=0, description="how many scenes are generated")
+    questions: int = Field(0, ge=0, description="new scenes that the text heads are asked about every tenth epoch")
     identities: int = Field(64, ge=5, description="how many people act in them")
     views: int = Field(24, ge=1, description="augmented windows per clip")
     weight_decay: float = Field(0.1, ge=0)

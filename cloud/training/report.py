@@ -60,6 +60,20 @@ def draw_losses(history: list[dict]):
     return figure
 
 
+def draw_scores(history: list[dict]):
+    """Scores while training: balanced accuracy on validation clips, and exact match of text by group of the deepest exit."""
+    figure, axis = plt.subplots(figsize=(8, 4))
+    asked = [(i, e) for i, e in enumerate(history, start=1) if "val" in e]
+    for tier in asked[0][1]["val"] if asked else []:
+        axis.plot([i for i, _ in asked], [e["val"][tier]["balanced_accuracy"] for _, e in asked], marker="o", label=tier)
+    asked = [(i, list(e["text"].values())[-1]) for i, e in enumerate(history, start=1) if "text" in e]
+    for group in asked[0][1]["groups"] if asked else []:
+        axis.plot([i for i, _ in asked], [e["groups"][group] for _, e in asked], marker="s", label=f"text: {group}")
+    axis.set(xlabel="epoch", ylabel="score")
+    axis.legend(fontsize=8)
+    return figure
+
+
 def draw_confusion(said: Said, labels: tuple[str, ...]):
     """One matrix per tier: rows are what it is, columns what was said."""
     figure, axes = plt.subplots(1, len(said.tiers), figsize=(3.2 * len(said.tiers), 3.2), squeeze=False)
@@ -103,6 +117,8 @@ def draw_learning(points: list[dict]):
 def write_report(family: Family, history: list[dict], path: Path, val: list[Clip] | None, cache: Path) -> None:
     """One HTML page without references to anything outside of it."""
     parts = ["<h2>Losses</h2>", _picture(draw_losses(history))]
+    if any("val" in e or "text" in e for e in history):
+        parts += ["<h2>Scores while training</h2>", _picture(draw_scores(history))]
     if val:
         windows, config = open_plain(family, val, cache), family.config
         whole = say(family, val, windows)

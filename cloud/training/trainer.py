@@ -25,7 +25,8 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.memory import keep_freed_memory
 
-from .config import PhaseConfig, RunConfig
+from .ask import ask_family
+from .config import PhaseConfig, RunConfig, TrainConfig
 from .ema import Ema
 from .losses import Trainee
 from .report import write_report
@@ -253,10 +254,8 @@ def train(
             entry: dict = {"phase": phase.name, "epoch": epoch + 1, "loss": means, "seconds": time.monotonic() - began}
             last = epoch + 1 == phase.epochs
             with ema.applied():
-                if val and main and t.sharding == "none" and (last or epoch % 10 == 9):
-                    entry["val"] = validate(family, val, cache or default_cache(), t.threads)["tiers"]
-                    # validate leaves the model as a deployment has it.
-                    family.train()
+                if main and t.sharding == "none" and (last or epoch % 10 == 9):
+                    entry |= _examine(family, val, t, cache or default_cache())
                 _save(accelerator, model, family, out, phase.name if last else None)
             history.append(entry)
             bars.update(bar, note=f"loss {means['total']:.3f}")
@@ -265,12 +264,26 @@ def train(
             for name, score in entry.get("val", {}).items():
                 writer.add_scalar(f"balanced_accuracy/{name}", score["balanced_accuracy"], number)
                 bars.console.print(f"{phase.name} {epoch + 1}: {name} balanced accuracy {score['balanced_accuracy']:.3f}")
+            for name, score in entry.get("text", {}).items():
+                writer.add_scalar(f"exact_match/{name}", score["exact_match"], number)
+                bars.console.print(f"{phase.name} {epoch + 1}: {name} exact match {score['exact_match']:.3f}")
             progress.epoch = number + 1
             _keep_state(accelerator, out, history)
     trained_family = Family.from_pretrained(out)
     if main and report:
         write_report(trained_family, history, out / "report.html", val, cache or default_cache())
     return trained_family
+
+
+def _examine(family: Family, val: list[Clip] | None, config: TrainConfig, cache: Path) -> dict:
+    """What the averaged model scores so far, where there is something to score it on; it goes on training."""
+    out: dict = {}
+    if val:
+        out["val"] = validate(family, val, cache, config.threads)["tiers"]
+    if config.questions:
+        out["text"] = ask_family(family, config.questions, cache, config.threads)["tiers"]
+    family.train()
+    return out
 
 
 def _begin_from(init: Path, config: RunConfig) -> Family:
