@@ -14,7 +14,7 @@ from ruyicam.cloud.family.vocabulary import tokenizer
 from .questions import GROUPS, Labels, Question, ask, report
 from .store import LUMA, Windows
 
-QUESTIONS = 4
+QUESTIONS = 8
 # "No one is hidden" is by far the most frequent answer of its kind.
 _KEEP_UNHIDDEN = 0.25
 
