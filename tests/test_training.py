@@ -22,7 +22,7 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
 from ruyicam.cloud.training.crossval import Pooled, gate
-from ruyicam.cloud.training.losses import Trainee, label_loss
+from ruyicam.cloud.training.losses import Trainee
 from ruyicam.cloud.training.trainer import train
 from ruyicam.cloud.training.validate import Said
 
@@ -134,21 +134,6 @@ def test_labels_of_scenes_count_as_much_as_they_are_told_to(data, cache):
         return abs(float(terms[0] - terms[1]))
 
     assert changes(0.0) == 0 < changes(0.1) < changes(1.0)
-
-
-def test_scenes_tell_some_labels_from_all_of_the_rest():
-    """Where scenes teach falls alone, moving what is left between the other labels costs nothing."""
-    logits = torch.log(torch.tensor([[0.1, 0.2, 0.7], [0.2, 0.1, 0.7], [0.1, 0.2, 0.7]]))
-    batch = {
-        "verdict": torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]]),
-        "is_scene": torch.tensor([True, True, False]),
-    }
-    config = LossConfig(scene_labels=("fall",), label_smoothing=0)
-    each = 3 * label_loss(logits, batch, config, ("normal", "fight", "fall"))
-    told = -0.5 * (np.log(0.7) + np.log(0.3))
-    assert np.allclose(each, [-np.log(0.7), told, -np.log(0.1)], atol=1e-5)
-    each = 3 * label_loss(logits, batch, LossConfig(label_smoothing=0), ("normal", "fight", "fall"))
-    assert np.isclose(each[1], -0.5 * (np.log(0.7) + np.log(0.2)), atol=1e-5)
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):

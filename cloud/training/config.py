@@ -34,7 +34,6 @@ class LossConfig(_Strict):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     scene_label: float = Field(1.0, ge=0, description="of a generated scene's label beside a real clip's")
-    scene_labels: tuple[str, ...] = Field((), description="labels that scenes tell from the rest; none named: all")
     doing: float = Field(0.5, ge=0, description="behaviours per tick, and per person and tick")
     people: float = Field(0.3, ge=0)
     contour: float = Field(0.3, ge=0)
@@ -84,8 +83,6 @@ class RunConfig(_Strict):
             raise ValueError(f"phases are called {names}, expected at least one and different names")
         if unknown := set(self.train.tiers) - set(self.model.trunk.exits):
             raise ValueError(f"train.tiers names '{min(unknown)}', expected some of {', '.join(self.model.trunk.exits)}")
-        if unknown := set(self.loss.scene_labels) - set(self.model.labels):
-            raise ValueError(f"loss.scene_labels names '{min(unknown)}', expected some of {', '.join(self.model.labels)}")
         if not self.train.scenes and any(p.scenes for p in self.phases):
             raise ValueError("train.scenes is 0, but a phase wants scenes")
         return self

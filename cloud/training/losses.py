@@ -39,18 +39,6 @@ def structure_loss(answer: Answer, batch: Batch, seen: torch.Tensor, config: Los
     return total + config.contour * _mean(there, scene[..., None])
 
 
-def label_loss(window: torch.Tensor, batch: Batch, config: LossConfig, labels: tuple[str, ...]) -> torch.Tensor:
-    """Cross-entropy [N] of the labels' logits [N, K], per window, weighted: scenes tell some labels from all of the rest."""
-    real = functional.cross_entropy(window, batch["verdict"], label_smoothing=config.label_smoothing, reduction="none")
-    told = torch.tensor([not config.scene_labels or name in config.scene_labels for name in labels], device=window.device)
-    log = functional.log_softmax(window, -1)
-    rest = log.masked_fill(told, -1e4).logsumexp(-1)
-    share = (batch["verdict"] * ~told).sum(-1)
-    made = -(batch["verdict"] * log * told).sum(-1) - torch.where(share > 0, share * rest, 0.0)
-    weight = torch.where(batch["is_scene"], config.scene_label, 1.0)
-    return torch.where(batch["is_scene"], made, real) * weight / weight.sum().clamp(min=1e-6)
-
-
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """KL(teacher, student) of softened logits [N, K]."""
     log_student = functional.log_softmax(student / _TEMPERATURE, -1)
@@ -79,13 +67,18 @@ class Trainee(nn.Module):
         c, family = self.config, self.family
         clean, answers, features = family(batch["maps"], exists, released, self.tiers)
         seen = exists & released
+        weight = torch.where(batch["is_scene"], c.scene_label, 1.0)
+        weight = weight / weight.sum().clamp(min=1e-6)
         logged: dict[str, torch.Tensor] = {}
         deepest = self.tiers[-1]
         total = features.new_zeros(())
         for name in self.tiers:
             judged = [(answers[name], seen)] + ([(clean, exists)] if name == "edge" else [])
             for answer, ticks in judged:
-                task = label_loss(answer.window, batch, c, family.config.labels).sum()
+                each = functional.cross_entropy(
+                    answer.window, batch["verdict"], label_smoothing=c.label_smoothing, reduction="none"
+                )
+                task = (each * weight).sum()
                 total = total + task + structure_loss(answer, batch, ticks, c)
                 logged[name] = task.detach()
                 if name != deepest:
