@@ -3,12 +3,10 @@
 #include <bit>
 #include <cstring>
 
+#include "chacha20_state.hpp"
+
 namespace ruyicam::kernels {
 namespace {
-
-uint32_t load32(const uint8_t* p) {
-  return uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24;
-}
 
 void quarter_round(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d) {
   a += b; d ^= a; d = std::rotl(d, 16);
@@ -20,10 +18,8 @@ void quarter_round(uint32_t& a, uint32_t& b, uint32_t& c, uint32_t& d) {
 }  // namespace
 
 void chacha20_block(const uint8_t* key, const uint8_t* nonce, uint32_t counter, uint8_t out[64]) {
-  uint32_t state[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
-  for (int i = 0; i < 8; ++i) state[4 + i] = load32(key + 4 * i);
-  state[12] = counter;
-  for (int i = 0; i < 3; ++i) state[13 + i] = load32(nonce + 4 * i);
+  uint32_t state[16];
+  chacha20_state(key, nonce, counter, state);
   uint32_t x[16];
   std::memcpy(x, state, sizeof x);
   for (int round = 0; round < 10; ++round) {

@@ -41,6 +41,10 @@ void validate(const MappingParams& p) {
 }
 
 void pack(const int16_t* z, size_t n, int bits, uint8_t* out) {
+  if (bits == 8) {
+    for (size_t i = 0; i < n; ++i) out[i] = uint8_t(z[i]);
+    return;
+  }
   const uint32_t mask = (uint32_t(1) << bits) - 1;
   uint64_t buffer = 0;
   int held = 0;
@@ -62,42 +66,61 @@ uint64_t isqrt(uint64_t x) {
   return r;
 }
 
-void clip_l2(int16_t* u, size_t n, int32_t clip) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += uint64_t(int64_t(u[i]) * u[i]);
-  if (sum <= uint64_t(clip) * uint64_t(clip)) return;
-  uint64_t root = isqrt(sum);
-  root += root * root < sum;
-  // floor and trunc only shrink: |u'| <= |u| * clip / sqrt(sum), hence sum u'^2 <= clip^2.
-  const int64_t factor = int64_t((uint64_t(clip) << 16) / root);
-  for (size_t i = 0; i < n; ++i) u[i] = int16_t(int64_t(u[i]) * factor / 65536);
-}
+void clip_l2(int16_t* u, size_t n, int32_t clip) { portable::clip_l2(u, n, clip); }
 
 Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
   validate(params_);
-  n_ = size_t(params_.tokens) * size_t(params_.out_dim);
-  q_.resize(size_t(params_.in_dim));
+  const MappingParams& p = params_;
+  n_ = size_t(p.tokens) * size_t(p.out_dim);
   words_.resize(n_);
   noised_.resize(n_);
+  scratch_.resize(project_scratch(p.tokens, p.in_dim));
+  padded_out_ = (p.out_dim + kOutputGroup - 1) / kOutputGroup * kOutputGroup;
+  packed_.resize(padded_in(p.in_dim) * size_t(padded_out_));
+  padded_bias_.resize(size_t(padded_out_));
+  shifted_bias_.resize(size_t(padded_out_));
+  for (int j = 0; j < p.out_dim; ++j) {
+    int32_t sum = 0;
+    for (int i = 0; i < p.in_dim; ++i) {
+      const int8_t w = p.weight[size_t(j) * size_t(p.in_dim) + size_t(i)];
+      packed_[(size_t(i / 4) * size_t(padded_out_) + size_t(j)) * 4 + size_t(i % 4)] = w;
+      sum += w;
+    }
+    padded_bias_[size_t(j)] = p.bias[size_t(j)];
+    shifted_bias_[size_t(j)] = p.bias[size_t(j)] - 128 * sum;
+  }
+  wide_lut_.assign(p.lut.begin(), p.lut.end());
 }
 
 void Mapping::project(const float* tokens, ptrdiff_t row_stride, int16_t* out, Backend backend) {
   const bool simd = backend == Backend::kSimd;
   const MappingParams& p = params_;
-  const ProjectArgs args{p.weight.data(), p.bias.data(), p.lut.data(), p.in_dim, p.out_dim, int(p.lut.size() / 2),
-                         p.multiplier,    p.round,       p.shift};
-  for (int t = 0; t < p.tokens; ++t) {
-    const float* row = tokens + t * row_stride;
-    (simd ? simd::quantize : portable::quantize)(row, size_t(p.in_dim), p.input_scale, q_.data());
-    (simd ? simd::project_token : portable::project_token)(args, q_.data(), out + size_t(t) * size_t(p.out_dim));
-  }
-  clip_l2(out, n_, p.clip);
+  const ProjectArgs args{.weight = p.weight.data(),
+                         .bias = p.bias.data(),
+                         .lut = p.lut.data(),
+                         .tokens = p.tokens,
+                         .in_dim = p.in_dim,
+                         .out_dim = p.out_dim,
+                         .half_lut = int(p.lut.size() / 2),
+                         .multiplier = p.multiplier,
+                         .round = p.round,
+                         .shift = p.shift,
+                         .scale = p.input_scale,
+                         .packed = packed_.data(),
+                         .padded_bias = padded_bias_.data(),
+                         .shifted_bias = shifted_bias_.data(),
+                         .wide_lut = wide_lut_.data(),
+                         .padded_out = padded_out_,
+                         .scratch = scratch_.data()};
+  (simd ? simd::project : portable::project)(args, tokens, row_stride, out);
+  (simd ? simd::clip_l2 : portable::clip_l2)(out, n_, p.clip);
 }
 
 void Mapping::release(const int16_t* clipped, const uint8_t* key, uint64_t release, uint8_t* out, Backend backend) {
-  noise_words(key, release, words_.data(), n_);
-  (backend == Backend::kSimd ? simd::add_noise : portable::add_noise)(
-      clipped, words_.data(), n_, params_.noise_cdf.data(), params_.noise_cdf.size(), params_.bits, noised_.data());
+  const bool simd = backend == Backend::kSimd;
+  (simd ? simd::noise_words : portable::noise_words)(key, release, words_.data(), n_);
+  (simd ? simd::add_noise : portable::add_noise)(clipped, words_.data(), n_, params_.noise_cdf.data(),
+                                                 params_.noise_cdf.size(), params_.bits, noised_.data());
   pack(noised_.data(), n_, params_.bits, out);
 }
 

@@ -1,6 +1,7 @@
 #include "ruyicam/kernels/preprocess.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -25,7 +26,6 @@ Preprocessor::Preprocessor(PreprocessParams params) : params_(params) {
   if (params.mask_floor < 0 || params.mask_floor > 4080)
     throw std::invalid_argument("preprocess: mask_floor must be 0 to 4080");
   cells_ = size_t(params.width) * size_t(params.height);
-  grid_.resize(cells_);
   current_.resize(cells_);
   previous_.resize(cells_);
   background_.resize(cells_);
@@ -33,7 +33,6 @@ Preprocessor::Preprocessor(PreprocessParams params) : params_(params) {
 
 Preprocessor::~Preprocessor() {
   wipe(sums_);
-  wipe(grid_);
   wipe(current_);
   wipe(previous_);
   wipe(background_);
@@ -41,27 +40,41 @@ Preprocessor::~Preprocessor() {
 
 void Preprocessor::reset() { started_ = false; }
 
-// Output cell j covers source positions [j * w, (j + 1) * w) and source pixel i [i * W, (i + 1) * W) of a
-// line of w * W units, so all overlaps are whole numbers and the average is exact.
+// Lines are measured in units that both a pixel and a cell are whole numbers of (a cell covers `cell` of them, a
+// pixel `pixel`), so that all overlaps are integers and the average is exact.
+Preprocessor::Line::Line(int pixels, int cells)
+    : cell(uint32_t(pixels / std::gcd(pixels, cells))), pixel(uint32_t(cells / std::gcd(pixels, cells))) {
+  for (int j = 0; j < cells; ++j) {
+    const int64_t from = int64_t(j) * cell, to = from + cell, first = from / pixel, last = (to - 1) / pixel;
+    const auto overlap = [&](int64_t i) {
+      return uint32_t(std::min(to, (i + 1) * pixel) - std::max(from, i * int64_t(pixel)));
+    };
+    spans.push_back({int(first), int(last - first) + 1, overlap(first), overlap(last)});
+  }
+}
+
 void Preprocessor::average(const uint8_t* luma, int width, int height, ptrdiff_t stride, Backend backend) {
-  const int out_w = params_.width, out_h = params_.height;
-  const auto accumulate = backend == Backend::kSimd ? simd::accumulate_row : portable::accumulate_row;
-  const uint64_t area = uint64_t(width) * uint64_t(height);
-  for (int y = 0; y < out_h; ++y) {
-    std::fill(sums_.begin(), sums_.end(), 0u);
-    const int64_t top = int64_t(y) * height, bottom = top + height;
-    for (int64_t row = top / out_h; row * out_h < bottom; ++row) {
-      const int64_t overlap = std::min(bottom, (row + 1) * out_h) - std::max(top, row * out_h);
-      accumulate(luma + row * stride, size_t(width), uint32_t(overlap), sums_.data());
-    }
-    for (int x = 0; x < out_w; ++x) {
-      const int64_t left = int64_t(x) * width, right = left + width;
-      uint64_t sum = 0;
-      for (int64_t column = left / out_w; column * out_w < right; ++column) {
-        const int64_t overlap = std::min(right, (column + 1) * out_w) - std::max(left, column * out_w);
-        sum += uint64_t(overlap) * sums_[size_t(column)];
+  if (width != width_ || height != height_) {
+    columns_ = Line(width, params_.width);
+    rows_ = Line(height, params_.height);
+    width_ = width, height_ = height;
+    sums_.resize(size_t(width));
+  }
+  const auto add_rows = backend == Backend::kSimd ? simd::add_rows : portable::add_rows;
+  const uint64_t area = uint64_t(columns_.cell) * rows_.cell;
+  int32_t* cell = current_.data();
+  for (const Line::Span& down : rows_.spans) {
+    add_rows({luma + down.first * stride, stride, down.count, down.first_weight, rows_.pixel, down.last_weight},
+             size_t(width), sums_.data());
+    for (const Line::Span& across : columns_.spans) {
+      const uint32_t* s = sums_.data() + across.first;
+      uint64_t sum = uint64_t(across.first_weight) * s[0];
+      if (across.count > 1) {
+        uint64_t whole = 0;
+        for (int i = 1; i < across.count - 1; ++i) whole += s[i];
+        sum += columns_.pixel * whole + uint64_t(across.last_weight) * s[across.count - 1];
       }
-      current_[size_t(y) * size_t(out_w) + size_t(x)] = int32_t((16 * sum + area / 2) / area);
+      *cell++ = int32_t((16 * sum + area / 2) / area);
     }
   }
 }
@@ -72,22 +85,15 @@ void Preprocessor::process(const uint8_t* luma, int width, int height, ptrdiff_t
     throw std::invalid_argument("preprocess: frame is " + std::to_string(width) + "x" + std::to_string(height) +
                                 ", expected at least " + std::to_string(params_.width) + "x" +
                                 std::to_string(params_.height) + " and at most 16384x16384");
-  sums_.resize(size_t(width));
   average(luma, width, height, stride, backend);
   if (!started_) {
     previous_ = current_;
     for (size_t i = 0; i < cells_; ++i) background_[i] = current_[i] << 8;
     started_ = true;
   }
-  const auto small = [](int32_t difference) { return int8_t(std::clamp((difference + 4) >> 3, -127, 127)); };
-  for (size_t i = 0; i < cells_; ++i) {
-    const int32_t a = current_[i], from_background = a - (background_[i] >> 8);
-    const int32_t w = std::clamp((from_background < 0 ? -from_background : from_background) - params_.mask_floor, 0, 128);
-    out[i] = int8_t((((a - 2048) >> 4) * w) >> 7);
-    out[cells_ + i] = small(a - previous_[i]);
-    out[2 * cells_ + i] = small(from_background);
-    background_[i] += ((a << 8) - background_[i]) >> params_.background_shift;
-  }
+  const TemporalArgs args{current_.data(), previous_.data(),    background_.data(),       out,
+                          cells_,          params_.mask_floor, params_.background_shift};
+  (backend == Backend::kSimd ? simd::temporal : portable::temporal)(args);
   std::swap(previous_, current_);
 }
 

@@ -6,32 +6,74 @@
 
 namespace ruyicam::kernels {
 
+// Outputs are padded to whole groups of this many, which no vector of 32-bit lanes exceeds.
+constexpr int kOutputGroup = 16;
+
 struct ProjectArgs {
-  const int8_t* weight;
+  const int8_t* weight;  // [out_dim, in_dim]
   const int32_t* bias;
   const int16_t* lut;
-  int in_dim, out_dim;
+  int tokens, in_dim, out_dim;
   int half_lut;
   int32_t multiplier;
   int64_t round;
   int shift;
+  float scale;
+  // The same constants as SIMD wants them: weights [in_dim / 4, padded_out, 4], zero where padded; bias, and bias
+  // less 128 times the row's sum (for unsigned q + 128), [padded_out]; the table in 32 bits.
+  const int8_t* packed;
+  const int32_t* padded_bias;
+  const int32_t* shifted_bias;
+  const int32_t* wide_lut;
+  int padded_out;
+  void* scratch;  // project_scratch(args) bytes
+};
+
+inline size_t padded_in(int in_dim) { return (size_t(in_dim) + 3) / 4 * 4; }
+inline size_t project_scratch(int tokens, int in_dim) { return size_t(tokens) * padded_in(in_dim) * sizeof(int16_t); }
+
+// Rows of one frame's sums of pixels: weight * row added up, for all columns.
+struct RowSpan {
+  const uint8_t* first;
+  ptrdiff_t stride;
+  int rows;
+  uint32_t first_weight, full_weight, last_weight;
+  uint32_t weight(int row) const { return row == 0 ? first_weight : (row == rows - 1 ? last_weight : full_weight); }
+};
+
+// One pass of the temporal part over all cells of the grid; see preprocess.hpp.
+struct TemporalArgs {
+  const int32_t* current;
+  const int32_t* previous;
+  int32_t* background;
+  int8_t* out;  // three planes of `cells`
+  size_t cells;
+  int floor, shift;
 };
 
 namespace portable {
-void quantize(const float* h, size_t n, float scale, int8_t* q);
-void project_token(const ProjectArgs& args, const int8_t* q, int16_t* u);
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+void clip_l2(int16_t* u, size_t n, int32_t clip);
+void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count);
 void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
                int16_t* z);
-void accumulate_row(const uint8_t* row, size_t n, uint32_t weight, uint32_t* sums);
+void add_rows(const RowSpan& span, size_t width, uint32_t* sums);
+void temporal(const TemporalArgs& args);
+void temporal_from(const TemporalArgs& args, size_t first);
 }  // namespace portable
 
 namespace simd {
-void quantize(const float* h, size_t n, float scale, int8_t* q);
-void project_token(const ProjectArgs& args, const int8_t* q, int16_t* u);
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+void clip_l2(int16_t* u, size_t n, int32_t clip);
+void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count);
 void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
                int16_t* z);
-void accumulate_row(const uint8_t* row, size_t n, uint32_t weight, uint32_t* sums);
+void add_rows(const RowSpan& span, size_t width, uint32_t* sums);
+void temporal(const TemporalArgs& args);
 }  // namespace simd
+
+// rint(h / scale), clamped to +-127; NaN counts as 0.
+int8_t quantize(float h, float scale);
 
 // (a * multiplier + round) >> shift, clamped into the table, looked up. |a * multiplier| < 2^62 by the limits.
 inline int16_t look_up(const ProjectArgs& args, int32_t a) {

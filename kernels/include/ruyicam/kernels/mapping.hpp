@@ -49,7 +49,10 @@ class Mapping {
  private:
   MappingParams params_;
   size_t n_;
-  std::vector<int8_t> q_;
+  int padded_out_;
+  std::vector<int8_t> packed_;
+  std::vector<int32_t> padded_bias_, shifted_bias_, wide_lut_;
+  std::vector<unsigned char> scratch_;
   std::vector<uint64_t> words_;
   std::vector<int16_t> noised_;
 };

@@ -37,8 +37,20 @@ class Preprocessor {
   PreprocessParams params_;
   size_t cells_;
   bool started_ = false;
+  // Which pixels of a line each cell covers, and how much of the first and last of them.
+  struct Line {
+    struct Span {
+      int first, count;
+      uint32_t first_weight, last_weight;
+    };
+    Line() = default;
+    Line(int pixels, int cells);
+    uint32_t cell = 1, pixel = 1;
+    std::vector<Span> spans;
+  };
+  Line columns_, rows_;
+  int width_ = 0, height_ = 0;  // of the frames that these lines are for
   std::vector<uint32_t> sums_;
-  std::vector<uint64_t> grid_;
   std::vector<int32_t> current_, previous_, background_;
 };
 
