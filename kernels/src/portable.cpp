@@ -54,11 +54,27 @@ void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t
   }
 }
 
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums) {
-  for (size_t x = 0; x < width; ++x) sums[x] = 0;
-  for (int r = 0; r < span.rows; ++r) {
-    const uint8_t* row = span.first + r * span.stride;
-    for (size_t x = 0; x < width; ++x) sums[x] += span.weight(r) * row[x];
+namespace {
+uint64_t weight(const Line& line, const Line::Span& span, int i) {
+  return i == 0 ? span.first_weight : (i == span.count - 1 ? span.last_weight : line.pixel);
+}
+}  // namespace
+
+void average(const AverageArgs& args) {
+  const uint64_t area = args.area();
+  int32_t* cell = args.current;
+  for (const Line::Span& down : args.rows.spans) {
+    for (int x = 0; x < args.width; ++x) args.sums[x] = 0;
+    for (int r = 0; r < down.count; ++r) {
+      const uint8_t* row = args.luma + (down.first + r) * args.stride;
+      const auto w = uint32_t(weight(args.rows, down, r));
+      for (int x = 0; x < args.width; ++x) args.sums[x] += w * row[x];
+    }
+    for (const Line::Span& across : args.columns.spans) {
+      uint64_t sum = 0;
+      for (int i = 0; i < across.count; ++i) sum += weight(args.columns, across, i) * args.sums[across.first + i];
+      *cell++ = int32_t((16 * sum + area / 2) / area);
+    }
   }
 }
 

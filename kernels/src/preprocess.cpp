@@ -40,9 +40,7 @@ Preprocessor::~Preprocessor() {
 
 void Preprocessor::reset() { started_ = false; }
 
-// Lines are measured in units that both a pixel and a cell are whole numbers of (a cell covers `cell` of them, a
-// pixel `pixel`), so that all overlaps are integers and the average is exact.
-Preprocessor::Line::Line(int pixels, int cells)
+Line::Line(int pixels, int cells)
     : cell(uint32_t(pixels / std::gcd(pixels, cells))), pixel(uint32_t(cells / std::gcd(pixels, cells))) {
   for (int j = 0; j < cells; ++j) {
     const int64_t from = int64_t(j) * cell, to = from + cell, first = from / pixel, last = (to - 1) / pixel;
@@ -58,25 +56,10 @@ void Preprocessor::average(const uint8_t* luma, int width, int height, ptrdiff_t
     columns_ = Line(width, params_.width);
     rows_ = Line(height, params_.height);
     width_ = width, height_ = height;
-    sums_.resize(size_t(width));
+    sums_.resize(average_scratch(width));
   }
-  const auto add_rows = backend == Backend::kSimd ? simd::add_rows : portable::add_rows;
-  const uint64_t area = uint64_t(columns_.cell) * rows_.cell;
-  int32_t* cell = current_.data();
-  for (const Line::Span& down : rows_.spans) {
-    add_rows({luma + down.first * stride, stride, down.count, down.first_weight, rows_.pixel, down.last_weight},
-             size_t(width), sums_.data());
-    for (const Line::Span& across : columns_.spans) {
-      const uint32_t* s = sums_.data() + across.first;
-      uint64_t sum = uint64_t(across.first_weight) * s[0];
-      if (across.count > 1) {
-        uint64_t whole = 0;
-        for (int i = 1; i < across.count - 1; ++i) whole += s[i];
-        sum += columns_.pixel * whole + uint64_t(across.last_weight) * s[across.count - 1];
-      }
-      *cell++ = int32_t((16 * sum + area / 2) / area);
-    }
-  }
+  const AverageArgs args{luma, stride, width, columns_, rows_, sums_.data(), current_.data()};
+  (backend == Backend::kSimd ? simd::average : portable::average)(args);
 }
 
 void Preprocessor::process(const uint8_t* luma, int width, int height, ptrdiff_t stride, int8_t* out,

@@ -10,52 +10,92 @@
 HWY_BEFORE_NAMESPACE();
 namespace ruyicam::kernels::HWY_NAMESPACE {
 #if HWY_TARGET == HWY_SCALAR
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums) { portable::add_rows(span, width, sums); }
+void average(const AverageArgs& args) { portable::average(args); }
 void temporal(const TemporalArgs& args) { portable::temporal(args); }
 #else
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Weighted sums of the rows over `columns`, kept in registers of lanes of type T until all rows are added.
-template <class T>
-void add_columns(const RowSpan& span, size_t first, size_t columns, uint32_t* sums) {
-  const hn::ScalableTag<T> d;
-  const hn::Rebind<uint8_t, decltype(d)> d8;
-  const hn::ScalableTag<uint32_t> d32;
-  const size_t lanes = hn::Lanes(d);
-  for (size_t x = first; x < first + columns; x += 2 * lanes) {
-    auto a = hn::Zero(d), b = hn::Zero(d);
-    const uint8_t* row = span.first + x;
-    for (int r = 0; r < span.rows; ++r, row += span.stride) {
-      const auto w = hn::Set(d, T(span.weight(r)));
-      a = hn::Add(a, hn::Mul(hn::PromoteTo(d, hn::LoadU(d8, row)), w));
-      b = hn::Add(b, hn::Mul(hn::PromoteTo(d, hn::LoadU(d8, row + lanes)), w));
-    }
-    if constexpr (sizeof(T) == 4) {
-      hn::StoreU(a, d, sums + x);
-      hn::StoreU(b, d, sums + x + lanes);
-    } else {
-      const hn::Half<decltype(d)> half;
-      const size_t quarter = hn::Lanes(d32);
-      hn::StoreU(hn::PromoteTo(d32, hn::LowerHalf(half, a)), d32, sums + x);
-      hn::StoreU(hn::PromoteTo(d32, hn::UpperHalf(half, a)), d32, sums + x + quarter);
-      hn::StoreU(hn::PromoteTo(d32, hn::LowerHalf(half, b)), d32, sums + x + 2 * quarter);
-      hn::StoreU(hn::PromoteTo(d32, hn::UpperHalf(half, b)), d32, sums + x + 3 * quarter);
-    }
-  }
+// Weighted sums of the pixels of one column vector over the rows of a span, in registers of lanes of type T.
+template <class T, class D = hn::ScalableTag<T>>
+HWY_INLINE hn::Vec<D> add_rows(const AverageArgs& args, const Line::Span& span, int x) {
+  const D d;
+  const hn::Rebind<uint8_t, D> d8;
+  const uint8_t* row = args.luma + span.first * args.stride + x;
+  auto sum = hn::Mul(hn::PromoteTo(d, hn::LoadU(d8, row)), hn::Set(d, T(span.first_weight)));
+  if (span.count == 1) return sum;
+  row += args.stride;
+  auto whole = hn::Zero(d);
+  for (int r = 1; r < span.count - 1; ++r, row += args.stride)
+    whole = hn::Add(whole, hn::PromoteTo(d, hn::LoadU(d8, row)));
+  sum = hn::Add(sum, hn::Mul(whole, hn::Set(d, T(args.rows.pixel))));
+  return hn::Add(sum, hn::Mul(hn::PromoteTo(d, hn::LoadU(d8, row)), hn::Set(d, T(span.last_weight))));
 }
 
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums) {
-  uint32_t total = 0;
-  for (int r = 0; r < span.rows; ++r) total += span.weight(r);
+// Sums of four rows of the grid for the columns from x on, as [column][row]; how many columns were done.
+template <class T>
+int add_columns(const AverageArgs& args, const Line::Span* spans[kRowsAtOnce], int x) {
+  const hn::ScalableTag<T> d;
+  const hn::ScalableTag<uint32_t> d32;
+  const int lanes = int(hn::Lanes(d)), lanes32 = int(hn::Lanes(d32));
+  int done = x;
+  for (; done + lanes <= args.width; done += lanes) {
+    const auto a = add_rows<T>(args, *spans[0], done), b = add_rows<T>(args, *spans[1], done),
+               c = add_rows<T>(args, *spans[2], done), e = add_rows<T>(args, *spans[3], done);
+    uint32_t* to = args.sums + kRowsAtOnce * size_t(done);
+    if constexpr (sizeof(T) == 4) {
+      hn::StoreInterleaved4(a, b, c, e, d32, to);
+    } else {
+      const hn::Half<decltype(d)> half;
+      const auto low = [&](auto v) { return hn::PromoteTo(d32, hn::LowerHalf(half, v)); };
+      const auto high = [&](auto v) { return hn::PromoteTo(d32, hn::UpperHalf(half, v)); };
+      hn::StoreInterleaved4(low(a), low(b), low(c), low(e), d32, to);
+      hn::StoreInterleaved4(high(a), high(b), high(c), high(e), d32, to + kRowsAtOnce * size_t(lanes32));
+    }
+  }
+  return done - x;
+}
+
+uint32_t sum_of_column(const AverageArgs& args, const Line::Span& span, int x) {
+  uint32_t sum = 0;
+  for (int r = 0; r < span.count; ++r) {
+    const uint32_t w = r == 0 ? span.first_weight : (r == span.count - 1 ? span.last_weight : args.rows.pixel);
+    sum += w * args.luma[(span.first + r) * args.stride + x];
+  }
+  return sum;
+}
+
+void average(const AverageArgs& args) {
+  const uint64_t area = args.area();
+  // Sums of a cell are kept in 32 bits.
+  if (255 * area >= uint64_t(1) << 32) return portable::average(args);
+  const hn::CappedTag<uint32_t, kRowsAtOnce> four;
+  static_assert(hn::MaxLanes(four) == kRowsAtOnce);
+  const Divider over(area, 16 * 255 * area + area / 2);
+  const int rows = int(args.rows.spans.size()), columns = int(args.columns.spans.size());
   // 255 * 257 is the largest sum that 16 bits hold.
-  const bool narrow = total <= 257;
-  const size_t step = 2 * (narrow ? hn::Lanes(hn::ScalableTag<uint16_t>()) : hn::Lanes(hn::ScalableTag<uint32_t>()));
-  const size_t whole = width / step * step;
-  narrow ? add_columns<uint16_t>(span, 0, whole, sums) : add_columns<uint32_t>(span, 0, whole, sums);
-  if (whole < width) {
-    RowSpan rest = span;
-    rest.first += whole;
-    portable::add_rows(rest, width - whole, sums + whole);
+  const bool narrow = args.rows.cell <= 257;
+  const auto pixel = hn::Set(four, args.columns.pixel);
+  for (int y = 0; y < rows; y += kRowsAtOnce) {
+    const Line::Span* spans[kRowsAtOnce];
+    for (int k = 0; k < kRowsAtOnce; ++k) spans[k] = &args.rows.spans[size_t(y + k < rows ? y + k : rows - 1)];
+    for (int x = narrow ? add_columns<uint16_t>(args, spans, 0) : add_columns<uint32_t>(args, spans, 0); x < args.width; ++x)
+      for (int k = 0; k < kRowsAtOnce; ++k) args.sums[kRowsAtOnce * x + k] = sum_of_column(args, *spans[k], x);
+    int32_t* cell = args.current + size_t(y) * size_t(columns);
+    for (int j = 0; j < columns; ++j) {
+      const Line::Span& across = args.columns.spans[size_t(j)];
+      const uint32_t* s = args.sums + kRowsAtOnce * size_t(across.first);
+      auto sum = hn::Mul(hn::LoadU(four, s), hn::Set(four, across.first_weight));
+      if (across.count > 1) {
+        auto whole = hn::Zero(four);
+        for (int i = 1; i < across.count - 1; ++i) whole = hn::Add(whole, hn::LoadU(four, s + kRowsAtOnce * i));
+        const auto last = hn::LoadU(four, s + kRowsAtOnce * (across.count - 1));
+        sum = hn::Add(sum, hn::Add(hn::Mul(whole, pixel), hn::Mul(last, hn::Set(four, across.last_weight))));
+      }
+      HWY_ALIGN uint32_t sums[kRowsAtOnce];
+      hn::Store(sum, four, sums);
+      for (int k = 0; k < kRowsAtOnce && y + k < rows; ++k)
+        cell[size_t(k) * size_t(columns) + size_t(j)] = int32_t(over(16 * uint64_t(sums[k]) + area / 2));
+    }
   }
 }
 
@@ -89,12 +129,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace ruyicam::kernels {
 namespace {
-HWY_EXPORT(add_rows);
+HWY_EXPORT(average);
 HWY_EXPORT(temporal);
 }  // namespace
 
 namespace simd {
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums) { HWY_DYNAMIC_DISPATCH(add_rows)(span, width, sums); }
+void average(const AverageArgs& args) { HWY_DYNAMIC_DISPATCH(average)(args); }
 void temporal(const TemporalArgs& args) { HWY_DYNAMIC_DISPATCH(temporal)(args); }
 }  // namespace simd
 }  // namespace ruyicam::kernels

@@ -1,8 +1,11 @@
 // The hot steps of the mapping and the preprocessing, once per backend: portable (plain C++) and simd
 // (Highway). The portable ones are the truth that the others are tested and timed against.
 #pragma once
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+
+#include "ruyicam/kernels/preprocess.hpp"
 
 namespace ruyicam::kernels {
 
@@ -32,13 +35,35 @@ struct ProjectArgs {
 inline size_t padded_in(int in_dim) { return (size_t(in_dim) + 3) / 4 * 4; }
 inline size_t project_scratch(int tokens, int in_dim) { return size_t(tokens) * padded_in(in_dim) * sizeof(int16_t); }
 
-// Rows of one frame's sums of pixels: weight * row added up, for all columns.
-struct RowSpan {
-  const uint8_t* first;
+// The area average of a luma plane on the grid, in sixteenths of a grey level; see preprocess.hpp.
+struct AverageArgs {
+  const uint8_t* luma;
   ptrdiff_t stride;
-  int rows;
-  uint32_t first_weight, full_weight, last_weight;
-  uint32_t weight(int row) const { return row == 0 ? first_weight : (row == rows - 1 ? last_weight : full_weight); }
+  int width;
+  const Line& columns;
+  const Line& rows;
+  uint32_t* sums;    // average_scratch(width) numbers
+  int32_t* current;  // [cells of rows, cells of columns]
+  uint64_t area() const { return uint64_t(columns.cell) * rows.cell; }
+};
+
+// Rows of the grid that SIMD makes at once.
+constexpr int kRowsAtOnce = 4;
+inline size_t average_scratch(int width) { return kRowsAtOnce * size_t(width); }
+
+// floor(x / d) for all x up to `most`, by a multiplication where 64 bits hold it (Granlund and Montgomery, 1994, theorem 4.2).
+class Divider {
+ public:
+  Divider(uint64_t d, uint64_t most) : d_(d) {
+    if (most >= uint64_t(1) << 31) return;
+    shift_ = 31 + int(std::bit_width(d - 1));
+    factor_ = (uint64_t(1) << shift_) / d + 1;
+  }
+  uint64_t operator()(uint64_t x) const { return factor_ != 0 ? (x * factor_) >> shift_ : x / d_; }
+
+ private:
+  uint64_t d_, factor_ = 0;
+  int shift_ = 0;
 };
 
 // One pass of the temporal part over all cells of the grid; see preprocess.hpp.
@@ -57,7 +82,7 @@ void clip_l2(int16_t* u, size_t n, int32_t clip);
 void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count);
 void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
                int16_t* z);
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums);
+void average(const AverageArgs& args);
 void temporal(const TemporalArgs& args);
 void temporal_from(const TemporalArgs& args, size_t first);
 }  // namespace portable
@@ -68,7 +93,7 @@ void clip_l2(int16_t* u, size_t n, int32_t clip);
 void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count);
 void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
                int16_t* z);
-void add_rows(const RowSpan& span, size_t width, uint32_t* sums);
+void average(const AverageArgs& args);
 void temporal(const TemporalArgs& args);
 }  // namespace simd
 

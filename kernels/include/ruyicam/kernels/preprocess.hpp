@@ -20,6 +20,19 @@ struct PreprocessParams {
   int mask_floor = 64;           // Q4: differences from the background up to this count as background
 };
 
+// Which pixels of a line (a row or a column of the frame) each cell of the grid covers. Lengths are in units that a pixel
+// and a cell are both whole numbers of, so that all overlaps are integers and the average is exact.
+struct Line {
+  struct Span {
+    int first, count;                        // pixels
+    uint32_t first_weight, last_weight;      // units of the first and the last of them; those between count whole
+  };
+  Line() = default;
+  Line(int pixels, int cells);
+  uint32_t cell = 1, pixel = 1;  // units
+  std::vector<Span> spans;       // one per cell
+};
+
 class Preprocessor {
  public:
   explicit Preprocessor(PreprocessParams params);  // throws std::invalid_argument
@@ -37,17 +50,6 @@ class Preprocessor {
   PreprocessParams params_;
   size_t cells_;
   bool started_ = false;
-  // Which pixels of a line each cell covers, and how much of the first and last of them.
-  struct Line {
-    struct Span {
-      int first, count;
-      uint32_t first_weight, last_weight;
-    };
-    Line() = default;
-    Line(int pixels, int cells);
-    uint32_t cell = 1, pixel = 1;
-    std::vector<Span> spans;
-  };
   Line columns_, rows_;
   int width_ = 0, height_ = 0;  // of the frames that these lines are for
   std::vector<uint32_t> sums_;
