@@ -4,6 +4,7 @@
 #include <random>
 
 #include "../tests/random_params.hpp"
+#include "ruyicam/kernels/limits.hpp"
 #include "ruyicam/kernels/preprocess.hpp"
 
 using namespace ruyicam::kernels;
@@ -67,6 +68,15 @@ void preprocess(benchmark::State& state, Backend backend) {
   state.SetBytesProcessed(state.iterations() * width * height);
 }
 
+void limits(benchmark::State& state) {
+  const std::vector<uint8_t> data(size_t(256) << 20, 1);
+  for (auto _ : state) {
+    state.counters["int8 MAC/s"] = int8_peak(0.2);
+    state.counters["bytes/s"] = read_bandwidth(data.data(), data.size(), 0.2);
+  }
+}
+
+BENCHMARK(limits)->Iterations(1);
 BENCHMARK_CAPTURE(project, portable, Backend::kPortable);
 BENCHMARK_CAPTURE(project, simd, Backend::kSimd);
 BENCHMARK_CAPTURE(release, portable, Backend::kPortable);

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "ruyicam/kernels/chacha20.hpp"
+#include "ruyicam/kernels/limits.hpp"
 #include "ruyicam/kernels/mapping.hpp"
 #include "ruyicam/kernels/preprocess.hpp"
 
@@ -84,6 +85,13 @@ PYBIND11_MODULE(_native, m) {
   m.def("simd_targets", &simd_targets);
   m.def("force_simd_target", &force_simd_target, py::arg("name"));
   m.def("isqrt", &isqrt);
+  m.def("int8_peak", &int8_peak, py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
+  m.def("read_bandwidth", [](const py::array_t<uint8_t, py::array::c_style>& data, double seconds) {
+    const uint8_t* from = data.data();
+    const size_t size = size_t(data.size());
+    py::gil_scoped_release unlocked;
+    return read_bandwidth(from, size, seconds);
+  }, py::arg("data"), py::arg("seconds"));
   m.def("chacha20_block", [](const py::bytes& key, const py::bytes& nonce, uint32_t counter) {
     std::string_view hold;
     const uint8_t* k = key_of(key, hold);
