@@ -61,7 +61,7 @@ class CrossEval:
             "seeds": self.seeds,
             "main_source": first,
             "sources": {name: summary(rows, labels) for name, rows in sources.items()},
-            "gate": {name: gate(rows) for name, rows in sources.items()},
+            "gate": {name: gate(rows, self.config.model.gate.look_threshold) for name, rows in sources.items()},
             "curve": points,
             "keeps_95_percent_bits_per_second": least,
             "training_seconds": float(np.mean([p.seconds for p in pooled])),

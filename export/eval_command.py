@@ -62,7 +62,7 @@ def evaluate(
 
 
 def _change(text: str, loss) -> tuple[str, float]:
-    """"TERM=WEIGHT" as (term, weight), checked against [loss]."""
+    """ "TERM=WEIGHT" as (term, weight), checked against [loss]."""
     name, _, value = text.partition("=")
     try:
         type(loss).model_validate(loss.model_dump() | {name: float(value)})
@@ -166,7 +166,10 @@ def _show(result: dict) -> None:
         for source, s in result["sources"].items():
             _show_scores(f"{source}: {s['clips']} clips, {how}", s["tiers"], s["consistency"])
             g = result["gate"][source]
-            console.print(f"edge exit as a gate: recall {_figure(g['recall'])}, false alarms {_figure(g['false_alarms'])}")
+            console.print(
+                f"edge exit as a gate at {g['threshold']}: recall {_figure(g['recall'])}, "
+                f"false alarms {_figure(g['false_alarms'])}"
+            )
         if "tier_by_tier" in result:
             alone = result["tier_by_tier"]
             rows = [

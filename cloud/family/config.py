@@ -78,7 +78,7 @@ class TextConfig(_Strict):
 class GateConfig(_Strict):
     """Stage one: which ticks leave the device. All of it is a function of released tokens and the clock."""
 
-    look_threshold: float = Field(0.25, ge=0, le=1, description="1 - P(normal) from which a tick is worth a look")
+    look_threshold: float = Field(0.08, ge=0, le=1, description="1 - P(normal) from which a tick is worth a look")
     around_ticks: int = Field(10, ge=0, le=100, description="ticks before and after such a tick that leave too")
     heartbeat_ticks: int = Field(20, ge=1, description="one tick in so many leaves whatever is seen")
     token_prior: dict[str, float] = {}
