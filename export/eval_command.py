@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .options import PEER, CacheOption, EdgeOption, JsonFlag, console, run_config
+from .options import PEER, CacheOption, EdgeOption, JsonFlag, console, run_config, show_table
 
 
 def evaluate(
@@ -136,15 +135,6 @@ def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, s
         return run.run(jobs or os.cpu_count() or 1, show)
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=title)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
 def _figure(value: float | dict) -> str:
     return f"{value['mean']:.3f} ± {value['spread']:.3f}" if isinstance(value, dict) else f"{value:.3f}"
 
@@ -155,7 +145,7 @@ def _show_scores(title: str, tiers: dict, consistency: dict | None) -> None:
         [tier, *(_figure(v) for v in (s["accuracy"], s["balanced_accuracy"], *(s["recall"][x] for x in labels)))]
         for tier, s in tiers.items()
     ]
-    _table(title, ["tier", "accuracy", "balanced", *(f"recall {x}" for x in labels)], rows)
+    show_table(title, ["tier", "accuracy", "balanced", *(f"recall {x}" for x in labels)], rows)
     if consistency:
         console.print("agreement: " + ", ".join(f"{pair} {_figure(value)}" for pair, value in consistency.items()))
 
@@ -179,12 +169,12 @@ def _show(result: dict) -> None:
                     ("tier by tier", alone),
                 )
             ]
-            _table("Trained together or tier by tier", ["", *alone["consistency"], "training"], rows)
+            show_table("Trained together or tier by tier", ["", *alone["consistency"], "training"], rows)
         if "learning_curve" in result:
             points = [
                 [f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in result["learning_curve"]
             ]
-            _table("Accuracy against clips trained on", ["clips", *(k for k in result["tiers"])], points)
+            show_table("Accuracy against clips trained on", ["clips", *(k for k in result["tiers"])], points)
         if "ablation" in result:
             own = {
                 "loss": "as configured",
@@ -195,9 +185,9 @@ def _show(result: dict) -> None:
                 [row["loss"], *(_figure(v) for part in ("tiers", "consistency") for v in row[part].values())]
                 for row in (own, *result["ablation"])
             ]
-            _table("Accuracy and agreement with one weight changed", ["", *own["tiers"], *own["consistency"]], rows)
+            show_table("Accuracy and agreement with one weight changed", ["", *own["tiers"], *own["consistency"]], rows)
         points = [[f"{p['bits_per_second']:.0f}", _figure(p["cloud-s"]), _figure(p["cloud-l"])] for p in result["curve"]]
-        _table("Accuracy against released bits a second", ["bits a second", "cloud-s", "cloud-l"], points)
+        show_table("Accuracy against released bits a second", ["bits a second", "cloud-s", "cloud-l"], points)
         console.print(f"{result['keeps_95_percent_bits_per_second']:.0f} bits a second keep 95 % of the accuracy")
     elif "tiers" in result:
         _show_scores(f"{result['clips']} clips through {result['through']}", result["tiers"], result["consistency"])
@@ -213,7 +203,7 @@ def _show(result: dict) -> None:
             [tier, _figure(s["exact_match"]), *(_figure(s["groups"][g]) for g in groups)] for tier, s in text["tiers"].items()
         ]
         rows.append(["most frequent answer", "", *(_figure(text["most_frequent_answer"][g]) for g in groups)])
-        _table(
+        show_table(
             f"{text['questions']} questions about {text['scenes']} scenes: exact match",
             ["tier", "mean of groups", *groups],
             rows,

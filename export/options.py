@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 console = Console()
 # Beside a checkpoint: the same model trained without the mapping.
@@ -27,3 +28,13 @@ def run_config(path: Path, mapping: bool = True):
         return settings
     without = settings.model.mapping.model_copy(update={"bypass": True})
     return settings.model_copy(update={"model": settings.model.model_copy(update={"mapping": without})})
+
+
+def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Prints a table; the first column is text, the others are figures."""
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -12,7 +12,7 @@ import numpy as np
 from . import reference
 from ._native import Mapping as _NativeMapping
 from ._native import Preprocessor as _NativePreprocessor
-from ._native import force_simd_target, simd_targets
+from ._native import force_simd_target, int8_peak, read_bandwidth, simd_targets
 from .noise import rounded_gaussian_cdf
 from .reference import MappingParams, unpack
 
@@ -22,6 +22,8 @@ __all__ = [
     "MappingParams",
     "Preprocessor",
     "force_simd_target",
+    "int8_peak",
+    "read_bandwidth",
     "reference",
     "rounded_gaussian_cdf",
     "simd_targets",

@@ -1,0 +1,210 @@
+"""`ruyicam bench kernels`: the compiled kernels beside everything else that could do the same, in one run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+
+from ruyicam.cloud.family import FamilyConfig
+from ruyicam.cloud.family.mapping import FeatureMapping
+from ruyicam.kernels import Mapping, Preprocessor, int8_peak, read_bandwidth, reference
+
+BATCHES = (1, 8, 64)
+FRAMES = ((1280, 720), (1920, 1080))
+# A round takes at least so long, or a clock tick would be seen; medians are over so many rounds.
+_ROUND_S, _ROUNDS = 0.02, 15
+Progress = Callable[[str], None]
+
+
+def machine() -> dict:
+    """What the figures were taken on: processor, cores, the instruction set that is used."""
+    from ruyicam.kernels import simd_targets
+
+    names = [line.split(":", 1)[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "simd": simd_targets()[0]}
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def measure(contenders: dict[str, Callable[[], object]]) -> dict[str, dict[str, float]]:
+    """{name: {"median_us", "spread_us"}} of one call of each; they take turns, so that all see the same noise.
+
+    spread_us is half of the distance between the quartiles.
+    """
+    repeats = {}
+    for name, call in contenders.items():
+        call()
+        began, done = time.perf_counter(), 0
+        while time.perf_counter() - began < _ROUND_S:
+            call()
+            done += 1
+        repeats[name] = done
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(_ROUNDS):
+        for name, call in contenders.items():
+            began = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            times[name].append((time.perf_counter() - began) / repeats[name] * 1e6)
+    out = {}
+    for name, values in times.items():
+        low, middle, high = np.percentile(values, (25, 50, 75))
+        out[name] = {"median_us": float(middle), "spread_us": float(high - low) / 2}
+    return out
+
+
+def _session(module: FeatureMapping, batch: int, threads: int) -> onnxruntime.InferenceSession:
+    class Exact(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return module.exact(tokens)
+
+    tokens = torch.zeros(batch, module.tokens, module.weight.shape[1])
+    program = torch.onnx.export(Exact().eval(), (tokens,), dynamo=True, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def bench_mapping(batch: int, threads: int, peak: float) -> dict:
+    """Steps 1 to 4 of the mapping (rounding, products, table, exact clipping) in the default model's sizes.
+
+    Every contender's result is compared with the reference first. `threads` is what the peers may use; ours uses one.
+    """
+    config = FamilyConfig()
+    torch.manual_seed(0)
+    module = FeatureMapping(config).eval()
+    params = module.params()
+    kernel = Mapping(params)
+    tokens = torch.randn(batch, config.tokens, config.encoder.dim)
+    array = tokens.numpy()
+    session = _session(module, batch, threads)
+    name = session.get_inputs()[0].name
+    compiled = torch.compile(module.exact)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            contenders = {
+                "ours": lambda: kernel.project(array),
+                "portable": lambda: kernel.project(array, backend="portable"),
+                "torch_eager": lambda: module.exact(tokens),
+                "torch_compile": lambda: compiled(tokens),
+                "onnxruntime": lambda: session.run(None, {name: array})[0],
+                "numpy": lambda: reference.project(params, array),
+            }
+            truth = reference.project(params, array)
+            for who, call in contenders.items():
+                if not np.array_equal(np.asarray(call()), truth):
+                    raise RuntimeError(f"{who} does not give the reference's bits")
+            times = measure(contenders)
+    finally:
+        torch.set_num_threads(before)
+    products = batch * config.tokens * config.encoder.dim * config.mapping.out_dim
+    return _row(times, {"batch": batch, "threads": threads}) | {
+        "int8_peak_fraction": products / (times["ours"]["median_us"] * 1e-6) / peak if peak else None
+    }
+
+
+def _row(times: dict, what: dict) -> dict:
+    ours, peers = times["ours"], {name: t for name, t in times.items() if name != "ours"}
+    ratio = {name: t["median_us"] / ours["median_us"] for name, t in peers.items()}
+    return what | {"ours": ours, "peers": peers, "ratio": ratio}
+
+
+def bench_release() -> dict:
+    """Steps 5 and 6 (key stream, noise table, saturation, packing) of one frame; the peer is our own portable C++."""
+    kernel = Mapping(FeatureMapping(FamilyConfig()).eval().params())
+    clipped = np.zeros((1, kernel.params.features), np.int16)
+    key = bytes(32)
+    return _row(
+        measure(
+            {
+                "ours": lambda: kernel.release(clipped, key, 1),
+                "portable": lambda: kernel.release(clipped, key, 1, backend="portable"),
+            }
+        ),
+        {"batch": 1},
+    )
+
+
+class OpenCv:
+    """The preprocessing in OpenCV's calls: area average, differences, background; float, so that nothing rounds twice."""
+
+    def __init__(self, width: int, height: int, background_shift: int, mask_floor: int):
+        self.size, self.rate, self.floor = (width, height), 2.0**-background_shift, mask_floor / 16
+        self.previous: np.ndarray | None = None
+
+    def process(self, luma: np.ndarray) -> np.ndarray:
+        """luma uint8 [h, w] -> int8 [3, height, width], within rounding of `Preprocessor`."""
+        now = cv2.resize(luma, self.size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        if self.previous is None:
+            self.previous, self.background = now, now.copy()
+        far = cv2.subtract(now, self.background)
+        mask = cv2.min(cv2.max(cv2.subtract(cv2.absdiff(now, self.background), self.floor), 0), 8)
+        out = np.stack([(now - 128) * mask / 8, 2 * cv2.subtract(now, self.previous), 2 * far])
+        cv2.accumulateWeighted(now, self.background, self.rate)
+        self.previous = now
+        return np.clip(out, -127, 127).astype(np.int8)
+
+
+def bench_preprocess(width: int, height: int, threads: int, bandwidth: float) -> dict:
+    """One frame of luma to the default model's input, on frames that take turns so that no cache holds them."""
+    sizes = FamilyConfig().input.model_dump(exclude={"rate_hz"})
+    ours, plain, peer = Preprocessor(**sizes), Preprocessor(**sizes, backend="portable"), OpenCv(**sizes)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (height, width), np.uint8) for _ in range(max(2, 256_000_000 // (width * height)))]
+    turn = {"ours": 0, "portable": 0, "opencv": 0}
+
+    def call(name: str, process: Callable[[np.ndarray], object]) -> Callable[[], object]:
+        def run() -> object:
+            turn[name] += 1
+            return process(frames[turn[name] % len(frames)])
+
+        return run
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        times = measure(
+            {
+                "ours": call("ours", ours.process),
+                "portable": call("portable", plain.process),
+                "opencv": call("opencv", peer.process),
+            }
+        )
+    finally:
+        cv2.setNumThreads(before)
+    row = _row(times, {"width": width, "height": height, "threads": threads})
+    return row | {"bandwidth_fraction": width * height / (row["ours"]["median_us"] * 1e-6) / bandwidth}
+
+
+def bench_kernels(progress: Progress = lambda what: None) -> dict:
+    """All of it, as `ruyicam bench kernels --json` prints it. Times are medians of one process on a machine that may be busy."""
+    progress("limits")
+    peak, memory = int8_peak(1.0), read_bandwidth(np.ones(256_000_000, np.uint8), 1.0)
+    out: dict = {"machine": machine() | {"int8_macs_per_second": peak, "read_bytes_per_second": memory}}
+    counts = sorted({1, os.cpu_count() or 1})
+    out["mapping"] = []
+    for batch in BATCHES:
+        for threads in counts:
+            progress(f"mapping, batch {batch}, {threads} threads")
+            out["mapping"].append(bench_mapping(batch, threads, peak))
+    progress("release")
+    out["release"] = [bench_release()]
+    out["preprocess"] = []
+    for width, height in FRAMES:
+        for threads in counts:
+            progress(f"preprocessing {width}x{height}, {threads} threads")
+            out["preprocess"].append(bench_preprocess(width, height, threads, memory))
+    return out
