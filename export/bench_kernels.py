@@ -190,7 +190,7 @@ def bench_preprocess(width: int, height: int, threads: int, bandwidth: float) ->
 
 
 def bench_kernels(progress: Progress = lambda what: None) -> dict:
-    """All of it, as `ruyicam bench kernels --json` prints it. Times are medians of one process on a machine that may be busy."""
+    """All of it, as `ruyicam bench kernels --json` prints it."""
     progress("limits")
     peak, memory = int8_peak(1.0), read_bandwidth(np.ones(256_000_000, np.uint8), 1.0)
     out: dict = {"machine": machine() | {"int8_macs_per_second": peak, "read_bytes_per_second": memory}}

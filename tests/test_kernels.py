@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf, ncdf
 
 from ruyicam.cloud.family import Family, FamilyConfig
+from ruyicam.export import bench_kernels
 from ruyicam.kernels import (
     Mapping,
     MappingParams,
@@ -211,3 +213,18 @@ def test_the_cuda_kernels_are_built_for_every_device():
     code = library.read_bytes()
     for name in (b"sm_87", b"sm_90", b"sm_110", b"compute_110"):
         assert name in code
+
+
+def test_the_benchmark_compares_kernels_that_do_the_same(monkeypatch):
+    """Its peers give the reference's bits (bench_mapping raises otherwise); OpenCV's calls are within rounding."""
+    monkeypatch.setattr(bench_kernels, "_ROUND_S", 1e-4)
+    row = bench_kernels.bench_mapping(2, 1, peak=1e11)
+    assert set(row["ratio"]) == {"portable", "torch_eager", "torch_compile", "onnxruntime", "numpy"}
+    assert row["ours"]["median_us"] > 0 and 0 < row["int8_peak_fraction"] < 1
+    sizes = dict(width=96, height=72, background_shift=6, mask_floor=64)
+    ours, peer = Preprocessor(**sizes), bench_kernels.OpenCv(**sizes)
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        frame = cv2.GaussianBlur(rng.integers(0, 256, (480, 640), np.uint8), (0, 0), 9)
+        a, b = ours.process(frame).astype(int), peer.process(frame).astype(int)
+        assert np.abs(a - b).max() <= 8 and np.abs(a - b).mean() < 0.7
