@@ -239,6 +239,8 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["sources"]["made"]["clips"] == 8
+    wrong = result["sources"]["made"]["wrong"]
+    assert len(wrong) == round(8 * (1 - result["sources"]["made"]["tiers"]["cloud-l"]["accuracy"]["mean"]))
     accuracy = result["sources"]["made"]["tiers"]["cloud-l"]["accuracy"]
     assert len(accuracy["seeds"]) == 1 and 0 <= accuracy["mean"] <= 1
     assert [p["released_share"] for p in result["curve"]] == sorted(p["released_share"] for p in result["curve"])

@@ -136,7 +136,7 @@ def gate(pooled: list[Pooled], threshold: float) -> dict:
 
 
 def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
-    """Mean and spread over seeds of every tier's scores, and of the agreement between tiers."""
+    """Mean and spread over seeds of every tier's scores, of the agreement between tiers, and what the deepest gets wrong."""
     tiers = list(pooled[0].said[-1].tiers)
     scores = [{t: tier_scores(p.said[-1].truth.tolist(), p.said[-1].answers(t), labels) for t in tiers} for p in pooled]
     out: dict = {"clips": len(pooled[0].said[-1].truth), "tiers": {}}
@@ -144,11 +144,22 @@ def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
         out["tiers"][t] = {name: _spread([s[t][name] for s in scores]) for name in ("accuracy", "balanced_accuracy")} | {
             "recall": {k: float(np.mean([s[t]["recall"][k] for s in scores])) for k in scores[0][t]["recall"]}
         }
+    out["wrong"] = _wrong(pooled, tiers[-1])
     pairs = [(a, b) for i, a in enumerate(tiers) for b in tiers[i + 1 :]]
     out["consistency"] = {
         f"{a}/{b}": _spread([agreement(p.said[-1].answers(a), p.said[-1].answers(b)) for p in pooled]) for a, b in pairs
     }
     return out
+
+
+def _wrong(pooled: list[Pooled], tier: str) -> dict[str, float]:
+    """Label/name of each clip that was ever answered wrongly, and by what share of the runs that were asked, worst first."""
+    answers: dict[str, list[bool]] = {}
+    for p in pooled:
+        for path, truth, said in zip(p.paths, p.said[-1].truth, p.said[-1].answers(tier), strict=True):
+            answers.setdefault("/".join(Path(path).parts[-2:]), []).append(bool(truth != said))
+    shares = {clip: round(float(np.mean(wrong)), 3) for clip, wrong in answers.items() if any(wrong)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def curve(pooled: list[Pooled], config, tier: str = "cloud-l") -> tuple[list[dict], float | None]:
