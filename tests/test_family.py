@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -124,14 +126,32 @@ def test_the_encoders_short_cuts_change_nothing():
     e.mean.normal_()
     e.spread.uniform_(0.5, 2)
     x = (maps.flatten(2) - e.mean[:, None]) / e.spread[:, None]
-    weights = torch.softmax(e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias, -1)
-    pooled = weights @ torch.cat([x, e.place.expand(len(x), -1, -1)], 1).transpose(1, 2)
+    fit = e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias
+    pooled = torch.softmax(fit, -1) @ torch.cat([x, e.place.expand(len(x), -1, -1)], 1).transpose(1, 2)
+    pooled = torch.cat([pooled, fit.exp().mean(-1, keepdim=True).log()], -1)
     plain = e.norm((pooled.transpose(0, 1) @ e.value).transpose(0, 1))
     torch.testing.assert_close(e.tokens(maps), plain, rtol=1e-4, atol=1e-4)
     exists = torch.tensor([[True, False, True], [False, True, True]])
     window = maps.unflatten(0, (2, 3))
     some, whole = family.features_of_maps(window, exists), family.features_of_maps(window)
     assert torch.equal(some[exists], whole[exists]) and not some[~exists].any() and whole[~exists].any()
+
+
+def test_a_query_tells_how_much_it_found():
+    """The same person twice has the same mean look as once; only the mass of the look differs."""
+    torch.manual_seed(1)
+    encoder = Family(SMALL).encoder.eval()
+    rows, columns = SMALL.grid
+    once = torch.zeros(1, encoder.channels, rows, columns)
+    once[..., 0, 0] = 3
+    twice = once.clone()
+    twice[..., rows - 1, columns - 1] = 3
+    encoder.bias.data.zero_()
+    encoder.query.weight.data[:] = 1
+    encoder.value.data[:, :-1] = 0
+    encoder.norm = torch.nn.Identity()
+    gain = (encoder.tokens(twice) - encoder.tokens(once)) / encoder.value[:, -1]
+    assert torch.allclose(gain, torch.full_like(gain, math.log(2)), atol=1e-2)
 
 
 def test_a_detector_of_another_kind_is_refused(tmp_path):
