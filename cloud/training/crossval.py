@@ -153,11 +153,11 @@ def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
 
 
 def _wrong(pooled: list[Pooled], tier: str) -> dict[str, float]:
-    """Label/name of each clip that was ever answered wrongly, and by what share of the runs that were asked, worst first."""
+    """part/label/name of each clip that was ever answered wrongly, and by what share of the runs that were asked, worst first."""
     answers: dict[str, list[bool]] = {}
     for p in pooled:
         for path, truth, said in zip(p.paths, p.said[-1].truth, p.said[-1].answers(tier), strict=True):
-            answers.setdefault("/".join(Path(path).parts[-2:]), []).append(bool(truth != said))
+            answers.setdefault("/".join(Path(path).parts[-3:]), []).append(bool(truth != said))
     shares = {clip: round(float(np.mean(wrong)), 3) for clip, wrong in answers.items() if any(wrong)}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
