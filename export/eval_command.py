@@ -26,7 +26,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(help="with --folds: how often, each with other folds and noise")] = 3,
     config: Annotated[Path | None, typer.Option(help="with --folds: what each run trains, TOML")] = None,
     init: Annotated[Path | None, typer.Option(help="with --folds: checkpoint that each run begins from")] = None,
-    peer: Annotated[bool, typer.Option("--peer", help="with --folds: also the same without the mapping")] = False,
+    peer: Annotated[bool, typer.Option("--peer", help="with --folds: also without mapping (from INIT/no-mapping)")] = False,
     alone: Annotated[bool, typer.Option(help="with --folds: also train every tier by itself")] = False,
     share: Annotated[list[float] | None, typer.Option(help="with --folds: also train on this share of the clips")] = None,
     ablate: Annotated[list[str] | None, typer.Option(help="with --folds: also with TERM=WEIGHT of [loss] changed")] = None,
@@ -61,7 +61,7 @@ def evaluate(
 
 
 def _change(text: str, loss) -> tuple[str, float]:
-    """ "TERM=WEIGHT" as (term, weight), checked against [loss]."""
+    """(term, weight) of TERM=WEIGHT, checked against [loss]."""
     name, _, value = text.partition("=")
     try:
         type(loss).model_validate(loss.model_dump() | {name: float(value)})

@@ -153,7 +153,7 @@ def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
 
 
 def _wrong(pooled: list[Pooled], tier: str) -> dict[str, float]:
-    """part/label/name of each clip that was ever answered wrongly, and by what share of the runs that were asked, worst first."""
+    """part/label/name of each clip that was ever answered wrongly: by what share of the runs that were asked; worst first."""
     answers: dict[str, list[bool]] = {}
     for p in pooled:
         for path, truth, said in zip(p.paths, p.said[-1].truth, p.said[-1].answers(tier), strict=True):
