@@ -77,7 +77,7 @@ def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
     assert [(e["phase"], e["epoch"]) for e in history] == [("scenes", 1), ("clips", 1), ("clips", 2)]
     assert {"edge", "cloud-s", "cloud-l", "text", "total"} <= set(history[0]["loss"])
     page = (tmp_path / "killed" / "report.html").read_text()
-    assert page.count("<img") == 3 and "cloud-s/cloud-l" in page
+    assert page.count("<img") == 4 and "Scores while training" in page and "cloud-s/cloud-l" in page
     changed = CONFIG.model_copy(update={"train": TRAIN.model_copy(update={"seed": 9})})
     with pytest.raises(RuyicamError, match="another configuration"):
         train(changed, clips, tmp_path / "killed", cache=cache, quiet=True)
