@@ -1,7 +1,9 @@
 #include "ruyicam/kernels/mapping.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -68,12 +70,49 @@ uint64_t isqrt(uint64_t x) {
 
 void clip_l2(int16_t* u, size_t n, int32_t clip) { portable::clip_l2(u, n, clip); }
 
+bool has_exact_inverse(float scale) {
+  int exponent;
+  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100;
+}
+
+int32_t clip_factor(uint64_t sum, int32_t clip) {
+  // The square root of a double is off by less than one here; the comparisons make it exact.
+  auto root = uint64_t(std::sqrt(double(sum)));
+  while (root * root >= sum) --root;
+  while (root * root < sum) ++root;
+  return int32_t((uint64_t(clip) << 16) / root);
+}
+
+NarrowIndex narrow_index(const MappingParams& p) {
+  NarrowIndex n;
+  const int64_t half = int64_t(p.lut.size() / 2);
+  if (p.lut.size() > 256 || p.multiplier < 1 || p.shift > 24) return n;
+  // |a| <= |b| + 127 * 128 * in_dim < 2^25.
+  constexpr int64_t kMost = int64_t(1) << 25;
+  const auto first_with = [&](int64_t index) {  // the smallest a that gives at least `index`
+    const int64_t x = (index << p.shift) - p.round;
+    return std::clamp(x / p.multiplier + (x % p.multiplier > 0), -kMost, kMost);
+  };
+  const int64_t high = first_with(half - 1), low = std::max(first_with(1 - half) - 1, -kMost);
+  const auto fits = [&](int64_t a) {
+    const int64_t x = a * p.multiplier + p.round;
+    return x >= INT32_MIN && x <= INT32_MAX;
+  };
+  if (!fits(low) || !fits(high)) return n;
+  n.fits = true;
+  n.low = int32_t(low), n.high = int32_t(high), n.round = int32_t(p.round);
+  for (int64_t i = -128; i < 128; ++i)
+    n.table[uint8_t(i)] = p.lut[size_t(std::clamp(i, -half, half - 1) + half)];
+  return n;
+}
+
 Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
   validate(params_);
   const MappingParams& p = params_;
   n_ = size_t(p.tokens) * size_t(p.out_dim);
   words_.resize(n_);
   noised_.resize(n_);
+  clipped_.resize(n_);
   scratch_.resize(project_scratch(p.tokens, p.in_dim));
   padded_out_ = (p.out_dim + kOutputGroup - 1) / kOutputGroup * kOutputGroup;
   packed_.resize(padded_in(p.in_dim) * size_t(padded_out_));
@@ -90,10 +129,27 @@ Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
     shifted_bias_[size_t(j)] = p.bias[size_t(j)] - 128 * sum;
   }
   wide_lut_.assign(p.lut.begin(), p.lut.end());
+  narrow_ = std::make_unique<NarrowIndex>(narrow_index(p));
+  const size_t chunked = chunked_in(p.in_dim);
+  chunked_.resize(chunked * size_t(padded_out_));
+  for (size_t place = 0; place < chunked / 4; ++place) {
+    const size_t first = place / 16 * 64 + 4 * vnni::quad_of(place % 16);
+    for (size_t j = 0; j < size_t(p.out_dim); ++j)
+      for (size_t i = first; i < first + 4 && i < size_t(p.in_dim); ++i)
+        chunked_[(place * size_t(padded_out_) + j) * 4 + (i - first)] = p.weight[j * size_t(p.in_dim) + i];
+  }
 }
 
+Mapping::Mapping(Mapping&&) noexcept = default;
+Mapping& Mapping::operator=(Mapping&&) noexcept = default;
+Mapping::~Mapping() = default;
+
 void Mapping::project(const float* tokens, ptrdiff_t row_stride, int16_t* out, Backend backend) {
-  const bool simd = backend == Backend::kSimd;
+  project(tokens, 1, 0, row_stride, out, backend);
+}
+
+void Mapping::project(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, int16_t* out,
+                      Backend backend) {
   const MappingParams& p = params_;
   const ProjectArgs args{.weight = p.weight.data(),
                          .bias = p.bias.data(),
@@ -111,9 +167,22 @@ void Mapping::project(const float* tokens, ptrdiff_t row_stride, int16_t* out, B
                          .shifted_bias = shifted_bias_.data(),
                          .wide_lut = wide_lut_.data(),
                          .padded_out = padded_out_,
+                         .narrow = narrow_.get(),
+                         .chunked = chunked_.data(),
                          .scratch = scratch_.data()};
-  (simd ? simd::project : portable::project)(args, tokens, row_stride, out);
-  (simd ? simd::clip_l2 : portable::clip_l2)(out, n_, p.clip);
+  const bool simd = backend == Backend::kSimd;
+  for (size_t i = 0; i < batch; ++i, tokens += frame_stride, out += n_) {
+    (simd ? simd::project : portable::project)(args, tokens, row_stride, out);
+    (simd ? simd::clip_l2 : portable::clip_l2)(out, n_, p.clip);
+  }
+}
+
+void Mapping::map(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, const uint8_t* keys,
+                  ptrdiff_t key_stride, const uint64_t* releases, uint8_t* out, Backend backend) {
+  for (size_t i = 0; i < batch; ++i, tokens += frame_stride, keys += key_stride, out += packed_bytes()) {
+    project(tokens, row_stride, clipped_.data(), backend);
+    release(clipped_.data(), keys, releases[i], out, backend);
+  }
 }
 
 void Mapping::release(const int16_t* clipped, const uint8_t* key, uint64_t release, uint8_t* out, Backend backend) {

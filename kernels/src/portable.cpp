@@ -54,12 +54,6 @@ void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t
   }
 }
 
-namespace {
-uint64_t weight(const Line& line, const Line::Span& span, int i) {
-  return i == 0 ? span.first_weight : (i == span.count - 1 ? span.last_weight : line.pixel);
-}
-}  // namespace
-
 void average(const AverageArgs& args) {
   const uint64_t area = args.area();
   int32_t* cell = args.current;
@@ -67,12 +61,12 @@ void average(const AverageArgs& args) {
     for (int x = 0; x < args.width; ++x) args.sums[x] = 0;
     for (int r = 0; r < down.count; ++r) {
       const uint8_t* row = args.luma + (down.first + r) * args.stride;
-      const auto w = uint32_t(weight(args.rows, down, r));
+      const uint32_t w = args.rows.weight(down, r);
       for (int x = 0; x < args.width; ++x) args.sums[x] += w * row[x];
     }
     for (const Line::Span& across : args.columns.spans) {
       uint64_t sum = 0;
-      for (int i = 0; i < across.count; ++i) sum += weight(args.columns, across, i) * args.sums[across.first + i];
+      for (int i = 0; i < across.count; ++i) sum += uint64_t(args.columns.weight(across, i)) * args.sums[across.first + i];
       *cell++ = int32_t((16 * sum + area / 2) / area);
     }
   }

@@ -51,14 +51,43 @@ Line::Line(int pixels, int cells)
   }
 }
 
+Groups::Groups(const Line& line, int pixels) {
+  const int groups = (pixels + 3) / 4;
+  std::vector<int> owner(size_t(groups), -1);  // the cell that a group's first pixel begins in
+  for (size_t j = 0; j < line.spans.size(); ++j)
+    for (int i = line.spans[j].first; i < line.spans[j].first + line.spans[j].count; ++i)
+      if (i % 4 == 0 && owner[size_t(i / 4)] < 0) owner[size_t(i / 4)] = int(j);
+  left.resize(size_t(groups) * 4);
+  right.resize(left.size());
+  for (size_t j = 0; j < line.spans.size(); ++j) {
+    const Line::Span& s = line.spans[j];
+    int from = groups, until = 0;
+    bool after = false;
+    for (int i = 0; i < s.count; ++i) {
+      const int pixel = s.first + i, group = pixel / 4, apart = int(j) - owner[size_t(group)];
+      const uint32_t w = line.weight(s, i);
+      if (apart > 1 || w > 255) return;
+      heaviest = std::max(heaviest, w);
+      (apart == 0 ? left : right)[size_t(pixel)] = uint8_t(w);
+      if (apart == 0) from = std::min(from, group), until = group + 1;
+      after |= apart == 1;
+    }
+    if (from == groups) from = until = s.first / 4 + 1;
+    first.push_back(from), length.push_back(until - from), shared.push_back(after);
+  }
+  const auto [least, most] = std::minmax_element(length.begin(), length.end());
+  shortest = *least, longest = *most, count = groups;
+}
+
 void Preprocessor::average(const uint8_t* luma, int width, int height, ptrdiff_t stride, Backend backend) {
   if (width != width_ || height != height_) {
     columns_ = Line(width, params_.width);
     rows_ = Line(height, params_.height);
+    groups_ = Groups(columns_, width);
     width_ = width, height_ = height;
-    sums_.resize(average_scratch(width));
+    sums_.resize(average_scratch(width, params_.width));
   }
-  const AverageArgs args{luma, stride, width, columns_, rows_, sums_.data(), current_.data()};
+  const AverageArgs args{luma, stride, width, columns_, rows_, groups_, sums_.data(), current_.data()};
   (backend == Backend::kSimd ? simd::average : portable::average)(args);
 }
 

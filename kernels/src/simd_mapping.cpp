@@ -3,7 +3,6 @@
 #define HWY_TARGET_INCLUDE "simd_mapping.cpp"
 #include <hwy/foreach_target.h>
 
-#include <cmath>
 #include <type_traits>
 
 #include <hwy/highway.h>
@@ -21,22 +20,10 @@ void clip_l2(int16_t* u, size_t n, int32_t clip) { portable::clip_l2(u, n, clip)
 #else
 namespace hn = hwy::HWY_NAMESPACE;
 
-// How a target multiplies: pairs of 16 bits on x86, and quads of unsigned by signed bytes where the processor has VNNI;
-// row by row elsewhere. Highway 1.0 has no target for AVX-512 with VNNI alone.
-#undef RUYICAM_QUADS
+// How a target multiplies: pairs of 16 bits on x86, row by row elsewhere. Bytes by fours are in vnni_mapping.cpp and
+// dotprod_mapping.cpp: Highway 1.0 has no operation for them.
 #undef RUYICAM_PAIRS
 #define RUYICAM_PAIRS HWY_ARCH_X86
-#define RUYICAM_QUADS (HWY_TARGET <= HWY_AVX3 && HWY_COMPILER_GCC && !HWY_COMPILER_CLANG)
-
-// Of a rounded token kept as T: what is added to it, so that it has no sign where T has none.
-template <class T>
-constexpr int32_t kOffset = std::is_unsigned_v<T> ? 128 : 0;
-
-// A division by a power of two is a multiplication, to the last bit.
-bool has_exact_inverse(float scale) {
-  int exponent;
-  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100;
-}
 
 template <bool kMultiply, class T>
 void quantize_row(const float* h, size_t n, float scale, T* q) {
@@ -49,17 +36,21 @@ void quantize_row(const float* h, size_t n, float scale, T* q) {
     x = kMultiply ? hn::Mul(x, s) : hn::Div(x, s);
     x = hn::IfThenElseZero(hn::Eq(x, x), x);
     const auto rounded = hn::NearestInt(hn::Min(hn::Max(x, low), high));
-    const hn::RebindToSigned<decltype(df)> d32;
     const hn::Rebind<T, decltype(df)> ds;
-    hn::StoreU(hn::DemoteTo(ds, hn::Add(rounded, hn::Set(d32, kOffset<T>))), ds, q + i);
+    hn::StoreU(hn::DemoteTo(ds, rounded), ds, q + i);
   }
-  for (; i < n; ++i) q[i] = T(quantize(h[i], scale) + kOffset<T>);
+  for (; i < n; ++i) q[i] = quantize(h[i], scale);
   for (; i < padded_in(int(n)); ++i) q[i] = 0;
 }
 
 // lut[clamp((a * multiplier + round) >> shift) + half] of a vector of sums, as 32-bit lanes.
 template <class D32, class V32 = hn::Vec<D32>>
 V32 look_up_vector(D32 d32, V32 a, const ProjectArgs& args) {
+  if (const NarrowIndex& n = *args.narrow; n.fits) {
+    a = hn::Min(hn::Max(a, hn::Set(d32, n.low)), hn::Set(d32, n.high));
+    const auto scaled = hn::Add(hn::Mul(a, hn::Set(d32, args.multiplier)), hn::Set(d32, n.round));
+    return hn::GatherIndex(d32, args.wide_lut + args.half_lut, hn::ShiftRightSame(scaled, args.shift));
+  }
   const hn::RepartitionToWide<D32> d64;
   const auto m = hn::Set(d32, args.multiplier);
   const auto round = hn::Set(d64, args.round), low = hn::Set(d64, -int64_t(args.half_lut)),
@@ -94,56 +85,6 @@ void quantize_all(const ProjectArgs& args, const float* tokens, ptrdiff_t row_st
   for (int t = 0; t < args.tokens; ++t)
     row(tokens + t * row_stride, size_t(args.in_dim), args.scale, q + size_t(t) * padded_in(args.in_dim));
 }
-
-#if RUYICAM_QUADS
-#pragma GCC push_options
-#pragma GCC target("avx512vnni")
-
-HWY_INLINE hn::Vec<hn::Full512<int32_t>> quad_dot(hn::Vec<hn::Full512<int32_t>> sum, int32_t q, const int8_t* w) {
-  return hn::Vec<hn::Full512<int32_t>>{_mm512_dpbusd_epi32(sum.raw, _mm512_set1_epi32(q), _mm512_loadu_si512(w))};
-}
-HWY_INLINE hn::Vec<hn::Full256<int32_t>> quad_dot(hn::Vec<hn::Full256<int32_t>> sum, int32_t q, const int8_t* w) {
-  const auto weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-  return hn::Vec<hn::Full256<int32_t>>{_mm256_dpbusd_epi32(sum.raw, _mm256_set1_epi32(q), weights)};
-}
-
-// kTokens rows at once, so that sums do not wait for each other; every lane is one output.
-template <int kTokens, class D32>
-void multiply_quads(D32 d32, const ProjectArgs& args, const uint8_t* q, int16_t* u) {
-  const size_t quads = padded_in(args.in_dim) / 4;
-  const int lanes = int(hn::Lanes(d32));
-  for (int j = 0; j < args.out_dim; j += lanes) {
-    hn::Vec<D32> sum[kTokens];
-    for (int t = 0; t < kTokens; ++t) sum[t] = hn::LoadU(d32, args.shifted_bias + j);
-    const int8_t* w = args.packed + 4 * size_t(j);
-    for (size_t k = 0; k < quads; ++k, w += 4 * size_t(args.padded_out))
-      for (int t = 0; t < kTokens; ++t) {
-        int32_t four;
-        __builtin_memcpy(&four, q + 4 * (size_t(t) * quads + k), 4);
-        sum[t] = quad_dot(sum[t], four, w);
-      }
-    for (int t = 0; t < kTokens; ++t) store_outputs(d32, sum[t], args, j, u + t * args.out_dim);
-  }
-}
-
-template <class D32>
-void multiply_all_quads(D32 d32, const ProjectArgs& args, const uint8_t* q, int16_t* u) {
-  int t = 0;
-  for (; t + 4 <= args.tokens; t += 4)
-    multiply_quads<4>(d32, args, q + size_t(t) * padded_in(args.in_dim), u + t * args.out_dim);
-  for (; t < args.tokens; ++t)
-    multiply_quads<1>(d32, args, q + size_t(t) * padded_in(args.in_dim), u + t * args.out_dim);
-}
-
-void project_quads(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
-  auto* q = static_cast<uint8_t*>(args.scratch);
-  quantize_all(args, tokens, row_stride, q);
-  // Half of a wide register would be idle.
-  if (args.out_dim <= 8) return multiply_all_quads(hn::Full256<int32_t>(), args, q, u);
-  multiply_all_quads(hn::Full512<int32_t>(), args, q, u);
-}
-#pragma GCC pop_options
-#endif
 
 #if RUYICAM_PAIRS
 // Every output has two neighbouring lanes, one for either half of four products.
@@ -196,10 +137,6 @@ void multiply_all(const ProjectArgs& args, const int8_t* q, int16_t* u) {
 }
 #endif
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
-#if RUYICAM_QUADS
-  static const bool has_vnni = __builtin_cpu_supports("avx512vnni");
-  if (has_vnni) return project_quads(args, tokens, row_stride, u);
-#endif
   auto* q = static_cast<std::conditional_t<RUYICAM_PAIRS, int16_t, int8_t>*>(args.scratch);
   quantize_all(args, tokens, row_stride, q);
   multiply_all(args, q, u);
@@ -221,17 +158,16 @@ void clip_l2(int16_t* u, size_t n, int32_t clip) {
   uint64_t sum = hn::GetLane(hn::SumOfLanes(du64, total));
   for (; i < n; ++i) sum += uint64_t(int64_t(u[i]) * u[i]);
   if (sum <= uint64_t(clip) * uint64_t(clip)) return;
-  uint64_t root = isqrt(sum);
-  root += root * root < sum;
-  // Below 2^16, because clip < root: products stay within 32 bits.
-  const int32_t factor = int32_t((uint64_t(clip) << 16) / root);
-  const auto f = hn::Set(d32, factor), rest = hn::Set(d32, 65535);
-  for (i = 0; i + lanes <= n; i += lanes) {
-    const auto product = hn::Mul(hn::PromoteTo(d32, hn::LoadU(d16, u + i)), f);
-    const auto toward_zero = hn::ShiftRight<16>(hn::Add(product, hn::And(hn::ShiftRight<31>(product), rest)));
-    hn::StoreU(hn::DemoteTo(d16, toward_zero), d16, u + i);
+  const int32_t factor = clip_factor(sum, clip);
+  const hn::ScalableTag<int16_t> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  const auto f = hn::Set(du, uint16_t(factor));
+  for (i = 0; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
+    const auto x = hn::LoadU(d, u + i);
+    const auto size = hn::BitCast(d, hn::MulHigh(hn::BitCast(du, hn::Abs(x)), f));
+    hn::StoreU(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Neg(size), size), d, u + i);
   }
-  for (; i < n; ++i) u[i] = int16_t(int32_t(u[i]) * factor / 65536);
+  for (; i < n; ++i) u[i] = int16_t(int64_t(u[i]) * factor / 65536);
 }
 #endif  // HWY_SCALAR
 
@@ -247,9 +183,16 @@ HWY_EXPORT(clip_l2);
 
 namespace simd {
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
+  if (use_extension()) {
+    if (vnni::runs_here() && vnni::can(args)) return vnni::project(args, tokens, row_stride, u);
+    if (dotprod::runs_here()) return dotprod::project(args, tokens, row_stride, u);
+  }
   HWY_DYNAMIC_DISPATCH(project)(args, tokens, row_stride, u);
 }
-void clip_l2(int16_t* u, size_t n, int32_t clip) { HWY_DYNAMIC_DISPATCH(clip_l2)(u, n, clip); }
+void clip_l2(int16_t* u, size_t n, int32_t clip) {
+  if (use_extension() && vnni::runs_here()) return vnni::clip_l2(u, n, clip);
+  HWY_DYNAMIC_DISPATCH(clip_l2)(u, n, clip);
+}
 }  // namespace simd
 }  // namespace ruyicam::kernels
 #endif  // HWY_ONCE

@@ -57,10 +57,8 @@ int add_columns(const AverageArgs& args, const Line::Span* spans[kRowsAtOnce], i
 
 uint32_t sum_of_column(const AverageArgs& args, const Line::Span& span, int x) {
   uint32_t sum = 0;
-  for (int r = 0; r < span.count; ++r) {
-    const uint32_t w = r == 0 ? span.first_weight : (r == span.count - 1 ? span.last_weight : args.rows.pixel);
-    sum += w * args.luma[(span.first + r) * args.stride + x];
-  }
+  for (int r = 0; r < span.count; ++r)
+    sum += args.rows.weight(span, r) * args.luma[(span.first + r) * args.stride + x];
   return sum;
 }
 
@@ -70,7 +68,7 @@ void average(const AverageArgs& args) {
   if (255 * area >= uint64_t(1) << 32) return portable::average(args);
   const hn::CappedTag<uint32_t, kRowsAtOnce> four;
   static_assert(hn::MaxLanes(four) == kRowsAtOnce);
-  const Divider over(area, 16 * 255 * area + area / 2);
+  const Divider over = args.divider();
   const int rows = int(args.rows.spans.size()), columns = int(args.columns.spans.size());
   // 255 * 257 is the largest sum that 16 bits hold.
   const bool narrow = args.rows.cell <= 257;
@@ -103,9 +101,9 @@ void temporal(const TemporalArgs& args) {
   const hn::ScalableTag<int32_t> d;
   const hn::Rebind<int8_t, decltype(d)> d8;
   const size_t lanes = hn::Lanes(d);
-  const auto zero = hn::Zero(d), most = hn::Set(d, 127), least = hn::Set(d, -127), four = hn::Set(d, 4);
+  const auto zero = hn::Zero(d), least = hn::Set(d, -127), four = hn::Set(d, 4);
   const auto floor = hn::Set(d, args.floor), full = hn::Set(d, 128), grey = hn::Set(d, 2048);
-  const auto small = [&](auto x) { return hn::Min(hn::Max(hn::ShiftRight<3>(hn::Add(x, four)), least), most); };
+  const auto small = [&](auto x) { return hn::Max(hn::ShiftRight<3>(hn::Add(x, four)), least); };  // storing saturates at 127
   size_t i = 0;
   for (; i + lanes <= args.cells; i += lanes) {
     const auto a = hn::LoadU(d, args.current + i), before = hn::LoadU(d, args.previous + i);
@@ -134,7 +132,13 @@ HWY_EXPORT(temporal);
 }  // namespace
 
 namespace simd {
-void average(const AverageArgs& args) { HWY_DYNAMIC_DISPATCH(average)(args); }
+void average(const AverageArgs& args) {
+  if (use_extension()) {
+    if (vnni::runs_here() && vnni::can(args)) return vnni::average(args);
+    if (dotprod::runs_here() && dotprod::can(args)) return dotprod::average(args);
+  }
+  HWY_DYNAMIC_DISPATCH(average)(args);
+}
 void temporal(const TemporalArgs& args) { HWY_DYNAMIC_DISPATCH(temporal)(args); }
 }  // namespace simd
 }  // namespace ruyicam::kernels

@@ -1,16 +1,28 @@
 // The hot steps of the mapping and the preprocessing, once per backend: portable (plain C++) and simd
 // (Highway). The portable ones are the truth that the others are tested and timed against.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
+#include "ruyicam/kernels/mapping.hpp"
 #include "ruyicam/kernels/preprocess.hpp"
 
 namespace ruyicam::kernels {
 
 // Outputs are padded to whole groups of this many, which no vector of 32-bit lanes exceeds.
 constexpr int kOutputGroup = 16;
+
+// The index of a table of at most 256 entries in 32 bits: sums beyond `low` and `high` give the first and the last entry
+// anyway, and between them the product does not overflow.
+struct NarrowIndex {
+  bool fits = false;
+  int32_t low = 0, high = 0, round = 0;
+  int16_t table[256] = {};  // entry i is that of index int8_t(i); beyond the table its first and last entry again
+};
+NarrowIndex narrow_index(const MappingParams& p);
 
 struct ProjectArgs {
   const int8_t* weight;  // [out_dim, in_dim]
@@ -29,27 +41,15 @@ struct ProjectArgs {
   const int32_t* shifted_bias;
   const int32_t* wide_lut;
   int padded_out;
-  void* scratch;  // project_scratch(args) bytes
+  const NarrowIndex* narrow;
+  // As VNNI wants them: [chunks of 64 inputs * 16, padded_out, 4], quads in the order of vnni::quad_of.
+  const int8_t* chunked;
+  void* scratch;  // project_scratch bytes
 };
 
 inline size_t padded_in(int in_dim) { return (size_t(in_dim) + 3) / 4 * 4; }
-inline size_t project_scratch(int tokens, int in_dim) { return size_t(tokens) * padded_in(in_dim) * sizeof(int16_t); }
-
-// The area average of a luma plane on the grid, in sixteenths of a grey level; see preprocess.hpp.
-struct AverageArgs {
-  const uint8_t* luma;
-  ptrdiff_t stride;
-  int width;
-  const Line& columns;
-  const Line& rows;
-  uint32_t* sums;    // average_scratch(width) numbers
-  int32_t* current;  // [cells of rows, cells of columns]
-  uint64_t area() const { return uint64_t(columns.cell) * rows.cell; }
-};
-
-// Rows of the grid that SIMD makes at once.
-constexpr int kRowsAtOnce = 4;
-inline size_t average_scratch(int width) { return kRowsAtOnce * size_t(width); }
+inline size_t chunked_in(int in_dim) { return (size_t(in_dim) + 63) / 64 * 64; }
+inline size_t project_scratch(int tokens, int in_dim) { return size_t(tokens) * chunked_in(in_dim) * sizeof(int16_t); }
 
 // floor(x / d) for all x up to `most`, by a multiplication where 64 bits hold it (Granlund and Montgomery, 1994, theorem 4.2).
 class Divider {
@@ -60,10 +60,56 @@ class Divider {
     factor_ = (uint64_t(1) << shift_) / d + 1;
   }
   uint64_t operator()(uint64_t x) const { return factor_ != 0 ? (x * factor_) >> shift_ : x / d_; }
+  bool multiplies() const { return factor_ != 0 && factor_ <= 0xffffffff; }
+  uint64_t factor() const { return factor_; }
+  int shift() const { return shift_; }
 
  private:
   uint64_t d_, factor_ = 0;
   int shift_ = 0;
+};
+
+// Rows of the grid that SIMD makes at once, and by how much sums of groups are padded.
+constexpr int kRowsAtOnce = 4;
+constexpr size_t kGroupPadding = 64;
+
+// The area average of a luma plane on the grid, in sixteenths of a grey level; see preprocess.hpp.
+struct AverageArgs {
+  const uint8_t* luma;
+  ptrdiff_t stride;
+  int width;
+  const Line& columns;
+  const Line& rows;
+  const Groups& groups;  // of the columns
+  uint32_t* sums;    // average_scratch numbers
+  int32_t* current;  // [cells of rows, cells of columns]
+  uint64_t area() const { return uint64_t(columns.cell) * rows.cell; }
+  // Of sums of pixels in sixteenths, rounded half up.
+  Divider divider() const { return Divider(area(), 16 * 255 * area() + area() / 2); }
+};
+
+// Enough for sums of every column in four rows, or for both sums of every group, padded, and the cells.
+inline size_t average_scratch(int width, int cells) {
+  return std::max(size_t(kRowsAtOnce) * size_t(width), 2 * (size_t(width) / 4 + kGroupPadding) + size_t(cells) + 16);
+}
+
+// A span of rows: those that weigh a whole pixel, and the first and the last where they weigh less.
+struct RowParts {
+  const uint8_t* whole;
+  int count = 0;
+  const uint8_t* part[2] = {};
+  uint32_t weight[2] = {};
+  int parts = 0;
+
+  RowParts(const AverageArgs& args, const Line::Span& span)
+      : whole(args.luma + span.first * args.stride), count(span.count) {
+    if (span.first_weight != args.rows.pixel) {
+      part[parts] = whole, weight[parts++] = span.first_weight;
+      whole += args.stride, --count;
+    }
+    if (span.count > 1 && span.last_weight != args.rows.pixel)
+      part[parts] = whole + --count * args.stride, weight[parts++] = span.last_weight;
+  }
 };
 
 // One pass of the temporal part over all cells of the grid; see preprocess.hpp.
@@ -96,6 +142,33 @@ void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t
 void average(const AverageArgs& args);
 void temporal(const TemporalArgs& args);
 }  // namespace simd
+
+// Twins by hand for instructions that Highway does not have; `runs_here` says whether this processor has them.
+namespace vnni {
+// Which four neighbours of 64 inputs stand at place p of 16, after two rounds of packing within 128-bit lanes.
+constexpr size_t quad_of(size_t p) { return 4 * (p % 4) + p / 4; }
+bool runs_here();
+bool can(const ProjectArgs& args);
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+void clip_l2(int16_t* u, size_t n, int32_t clip);
+bool can(const AverageArgs& args);
+void average(const AverageArgs& args);
+}  // namespace vnni
+
+namespace dotprod {
+bool runs_here();
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+bool can(const AverageArgs& args);
+void average(const AverageArgs& args);
+}  // namespace dotprod
+
+// Whether the target in use may take its twin by hand; see dispatch.hpp.
+bool use_extension();
+
+// A division by a power of two is a multiplication, to the last bit.
+bool has_exact_inverse(float scale);
+// floor(clip * 2^16 / ceil(sqrt(sum))), the factor that clipping shrinks by; sum > clip^2, below 2^53.
+int32_t clip_factor(uint64_t sum, int32_t clip);
 
 // rint(h / scale), clamped to +-127; NaN counts as 0.
 int8_t quantize(float h, float scale);

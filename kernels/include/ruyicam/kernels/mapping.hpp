@@ -9,11 +9,14 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "ruyicam/kernels/dispatch.hpp"
 
 namespace ruyicam::kernels {
+
+struct NarrowIndex;
 
 struct MappingParams {
   int tokens = 0;    // T, tokens per frame
@@ -40,21 +43,34 @@ class Mapping {
   size_t features() const { return n_; }                                   // n = T * d
   size_t packed_bytes() const { return (n_ * size_t(params_.bits) + 7) / 8; }
 
+  Mapping(Mapping&&) noexcept;
+  Mapping& operator=(Mapping&&) noexcept;
+  ~Mapping();
+
   // Steps 1 to 4. tokens: T rows of D floats, rows `row_stride` floats apart. out: n int16, clipped.
   // Uses scratch inside the object: one thread at a time per object. Allocates nothing.
   void project(const float* tokens, ptrdiff_t row_stride, int16_t* out, Backend backend);
+  // The same for `batch` frames whose first tokens are `frame_stride` floats apart; out: [batch, n].
+  void project(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, int16_t* out,
+               Backend backend);
   // Steps 5 and 6 on clipped features. key: 32 bytes. out: packed_bytes() bytes.
   void release(const int16_t* clipped, const uint8_t* key, uint64_t release, uint8_t* out, Backend backend);
+  // All steps for `batch` frames of many cameras. Frame i is release number releases[i] under the key of 32 bytes at
+  // keys + i * key_stride (0: one key for all); a number must never be used twice with one key.
+  // out: [batch, packed_bytes()].
+  void map(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, const uint8_t* keys,
+           ptrdiff_t key_stride, const uint64_t* releases, uint8_t* out, Backend backend);
 
  private:
   MappingParams params_;
   size_t n_;
   int padded_out_;
-  std::vector<int8_t> packed_;
+  std::vector<int8_t> packed_, chunked_;
   std::vector<int32_t> padded_bias_, shifted_bias_, wide_lut_;
   std::vector<unsigned char> scratch_;
   std::vector<uint64_t> words_;
-  std::vector<int16_t> noised_;
+  std::vector<int16_t> noised_, clipped_;
+  std::unique_ptr<NarrowIndex> narrow_;
 };
 
 // Step 4 alone, in place; exact for every int16 input.

@@ -29,8 +29,26 @@ struct Line {
   };
   Line() = default;
   Line(int pixels, int cells);
+  // Units of pixel i of a span.
+  uint32_t weight(const Span& s, int i) const {
+    return i == 0 ? s.first_weight : (i == s.count - 1 ? s.last_weight : pixel);
+  }
   uint32_t cell = 1, pixel = 1;  // units
   std::vector<Span> spans;       // one per cell
+};
+
+// The same for dot products: a row in groups of four pixels, each of which belongs to one cell or to two neighbours.
+// A cell adds up the left sums of `length` groups from `first` on, and the right sum of the group before if it is shared.
+struct Groups {
+  Groups() = default;
+  Groups(const Line& line, int pixels);
+  // Whether there are groups (some group of narrow cells would belong to three) and no weight is above `most`.
+  bool fits(uint32_t most) const { return count > 0 && heaviest <= most; }
+  int count = 0, shortest = 0, longest = 0;  // groups; of a cell
+  uint32_t heaviest = 0;
+  std::vector<uint8_t> left, right;  // weights of the pixels in the two cells, [4 * count]
+  std::vector<int32_t> first, length;
+  std::vector<uint8_t> shared;
 };
 
 class Preprocessor {
@@ -51,6 +69,7 @@ class Preprocessor {
   size_t cells_;
   bool started_ = false;
   Line columns_, rows_;
+  Groups groups_;
   int width_ = 0, height_ = 0;  // of the frames that these lines are for
   std::vector<uint32_t> sums_;
   std::vector<int32_t> current_, previous_, background_;

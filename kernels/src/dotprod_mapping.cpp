@@ -1,0 +1,95 @@
+// The mapping by hand for ARMv8.2 with the dot product: every 32-bit lane adds up four products of signed bytes.
+#include "steps.hpp"
+
+#if defined(__aarch64__) && defined(__linux__) && defined(__GNUC__)
+#include <sys/auxv.h>
+
+#include <cstring>
+
+#include "dotprod.hpp"
+
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
+
+namespace ruyicam::kernels::dotprod {
+namespace {
+
+constexpr int kGroups = 2;  // of four outputs
+
+template <bool kMultiply>
+RUYICAM_DOTPROD inline int16x8_t quantize(const float* h, float32x4_t scale) {
+  const float32x4_t a = vld1q_f32(h), b = vld1q_f32(h + 4);
+  // Converting takes NaN to 0 and saturates.
+  const int32x4_t x = vcvtnq_s32_f32(kMultiply ? vmulq_f32(a, scale) : vdivq_f32(a, scale));
+  const int32x4_t y = vcvtnq_s32_f32(kMultiply ? vmulq_f32(b, scale) : vdivq_f32(b, scale));
+  return vcombine_s16(vqmovn_s32(x), vqmovn_s32(y));
+}
+
+template <bool kMultiply>
+RUYICAM_DOTPROD void quantize_row(const float* h, int n, float scale, int8_t* q) {
+  const float32x4_t s = vdupq_n_f32(kMultiply ? 1.0f / scale : scale);
+  const int8x16_t least = vdupq_n_s8(-127);
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const int8x16_t x = vcombine_s8(vqmovn_s16(quantize<kMultiply>(h + i, s)), vqmovn_s16(quantize<kMultiply>(h + i + 8, s)));
+    vst1q_s8(q + i, vmaxq_s8(x, least));
+  }
+  for (; i < n; ++i) q[i] = kernels::quantize(h[i], scale);
+  for (; i % 16 != 0; ++i) q[i] = 0;
+}
+
+// kT tokens and eight outputs from output j on.
+template <int kT>
+RUYICAM_DOTPROD void outputs(const ProjectArgs& args, const int8_t* q, size_t row, int j, int16_t* u) {
+  int32x4_t sum[kT][kGroups];
+  for (int t = 0; t < kT; ++t)
+    for (int g = 0; g < kGroups; ++g) sum[t][g] = vld1q_s32(args.padded_bias + j + 4 * g);
+  const size_t quads = padded_in(args.in_dim) / 4, step = 4 * size_t(args.padded_out);
+  const int8_t* w = args.packed + 4 * size_t(j);
+  for (size_t k = 0; k < quads; ++k, w += step) {
+    const int8x16_t low = vld1q_s8(w), high = vld1q_s8(w + 16);
+    for (int t = 0; t < kT; ++t) {
+      int32_t four;
+      std::memcpy(&four, q + size_t(t) * row + 4 * k, 4);
+      const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
+      sum[t][0] = vdotq_s32(sum[t][0], low, x);
+      sum[t][1] = vdotq_s32(sum[t][1], high, x);
+    }
+  }
+  for (int t = 0; t < kT; ++t) {
+    int32_t a[4 * kGroups];
+    for (int g = 0; g < kGroups; ++g) vst1q_s32(a + 4 * g, sum[t][g]);
+    for (int i = 0; i < 4 * kGroups && j + i < args.out_dim; ++i) u[t * args.out_dim + j + i] = look_up(args, a[i]);
+  }
+}
+
+}  // namespace
+
+bool runs_here() {
+  static const bool yes = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  return yes;
+}
+
+RUYICAM_DOTPROD void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
+  auto* q = static_cast<int8_t*>(args.scratch);
+  const size_t row = (size_t(args.in_dim) + 15) / 16 * 16;
+  const auto quantize = has_exact_inverse(args.scale) ? quantize_row<true> : quantize_row<false>;
+  for (int t = 0; t < args.tokens;) {
+    const int rows = args.tokens - t >= 4 ? 4 : 1;
+    for (int i = 0; i < rows; ++i) quantize(tokens + (t + i) * row_stride, args.in_dim, args.scale, q + size_t(i) * row);
+    for (int j = 0; j < args.out_dim; j += 4 * kGroups)
+      (rows == 4 ? outputs<4> : outputs<1>)(args, q, row, j, u + t * args.out_dim);
+    t += rows;
+  }
+}
+
+}  // namespace ruyicam::kernels::dotprod
+
+#else
+
+namespace ruyicam::kernels::dotprod {
+bool runs_here() { return false; }
+void project(const ProjectArgs&, const float*, ptrdiff_t, int16_t*) {}
+}  // namespace ruyicam::kernels::dotprod
+#endif
