@@ -2,8 +2,8 @@
 set(RUYICAM_HAVE_CUDA OFF)
 if(NOT RUYICAM_CUDA STREQUAL "OFF")
   include(CheckLanguage)
-  # Orin, Hopper, Thor; the last as PTX too, for what comes after.
-  set(CMAKE_CUDA_ARCHITECTURES "87-real;90-real;110" CACHE STRING "GPU architectures")
+  # Orin, Hopper, Thor, Blackwell; the first and the last as PTX too, for what lies between and comes after.
+  set(CMAKE_CUDA_ARCHITECTURES "87;90-real;110-real;120" CACHE STRING "GPU architectures")
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_STANDARD 17)

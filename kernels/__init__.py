@@ -23,6 +23,7 @@ __all__ = [
     "Preprocessor",
     "force_simd_target",
     "int8_peak",
+    "native_constants",
     "read_bandwidth",
     "reference",
     "rounded_gaussian_cdf",
@@ -34,13 +35,25 @@ BACKENDS = ("reference", "portable", "simd")
 
 
 def _view(x: Any, dtype: type, name: str) -> np.ndarray:
-    """x as a NumPy array over the same memory; torch CPU tensors come through without a copy."""
+    """x as a NumPy array over the same memory: torch CPU tensors and whatever speaks DLPack come through without a copy."""
     if hasattr(x, "detach"):
-        x = x.detach().numpy()
+        x = x.detach()
+    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+        if x.__dlpack_device__()[0] != 1:
+            raise TypeError(f"{name} is not in the processor's memory; see ruyicam.kernels.gpu")
+        x = np.from_dlpack(x)
     if not isinstance(x, np.ndarray) or x.dtype != dtype:
         got = getattr(x, "dtype", type(x).__name__)
         raise TypeError(f"{name} is {got}, expected a {np.dtype(dtype).name} NumPy array or torch CPU tensor")
     return x
+
+
+def native_constants(params: MappingParams) -> dict[str, Any]:
+    """The constants as the compiled classes take them."""
+    sizes = {"tokens": params.tokens, "in_dim": params.weight.shape[1], "out_dim": params.weight.shape[0]}
+    arrays = {"weight": params.weight.ravel(), "bias": params.bias, "lut": params.lut, "noise_cdf": params.noise_cdf}
+    names = ("input_scale", "multiplier", "round", "shift", "clip", "bits")
+    return sizes | arrays | {name: getattr(params, name) for name in names}
 
 
 class Mapping:
@@ -49,21 +62,21 @@ class Mapping:
     def __init__(self, params: MappingParams):
         """Raises ValueError with the field that is wrong and what would be right."""
         self.params = params
-        self._native = _NativeMapping(
-            tokens=params.tokens,
-            in_dim=params.weight.shape[1],
-            out_dim=params.weight.shape[0],
-            weight=params.weight.ravel(),
-            bias=params.bias,
-            lut=params.lut,
-            noise_cdf=params.noise_cdf,
-            input_scale=params.input_scale,
-            multiplier=params.multiplier,
-            round=params.round,
-            shift=params.shift,
-            clip=params.clip,
-            bits=params.bits,
-        )
+        self._native = _NativeMapping(**native_constants(params))
+
+    def map(self, tokens: Any, keys: Any, releases: Any, backend: str = "simd") -> np.ndarray:
+        """All steps, for frames of many cameras: float32 [batch, T, D] -> packed uint8 [batch, packed_bytes].
+
+        Frame i is release number releases[i] (uint64 [batch]) under keys[i] (uint8 [batch, 32], or [1, 32] for all).
+        """
+        tokens, keys = _view(tokens, np.float32, "tokens"), _view(keys, np.uint8, "keys")
+        releases = _view(releases, np.uint64, "releases")
+        if backend == "reference":
+            clipped, every = reference.project(self.params, tokens), np.broadcast_to(keys, (len(tokens), 32))
+            rows = zip(clipped, every, releases, strict=True)
+            packed = [reference.release(self.params, u[None], k.tobytes(), int(r))[0] for u, k, r in rows]
+            return np.stack(packed) if packed else np.empty((0, self.params.packed_bytes), np.uint8)
+        return self._native.map(tokens, keys, releases, backend)
 
     def project(self, tokens: Any, backend: str = "simd") -> np.ndarray:
         """Steps 1 to 4. tokens float32 [batch, T, D], last axis contiguous -> clipped features int16 [batch, T * d].

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 stamp=.venv/complete
 # The compiled module is part of the editable install, so its sources count too.
-want=$(cat pyproject.toml setup/python.sh CMakeLists.txt kernels/CMakeLists.txt $(find kernels/src kernels/include kernels/bindings -type f | sort) | sha256sum)
+want=$(cat pyproject.toml setup/python.sh CMakeLists.txt cmake/cuda.cmake kernels/CMakeLists.txt $(find kernels/src kernels/include kernels/bindings kernels/cuda -type f | sort) | sha256sum)
 [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && exit 0
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   echo "setup: $python is $("$python" -V 2>&1), Python 3.11 or newer is needed; set PYTHON" >&2

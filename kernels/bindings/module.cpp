@@ -28,26 +28,56 @@ const uint8_t* key_of(const py::bytes& key, std::string_view& hold) {
 }
 
 // Rows may lie apart by any stride; entries of one row must be neighbours.
-py::ssize_t row_stride(const py::buffer_info& info, py::ssize_t item) {
+py::ssize_t row_stride_of(const py::buffer_info& info, py::ssize_t item) {
   if (info.strides[info.ndim - 1] != item && info.shape[info.ndim - 1] > 1)
     throw std::invalid_argument("the last axis must be contiguous");
   if (info.strides[info.ndim - 2] % item != 0) throw std::invalid_argument("row stride is not a multiple of the item");
   return info.strides[info.ndim - 2] / item;
 }
 
+// Where the frames of a batch of tokens lie, in floats.
+struct Tokens {
+  const float* data;
+  size_t batch;
+  ptrdiff_t frame_stride, row_stride;
+  Tokens(const Mapping& mapping, const py::array_t<float>& tokens) {
+    const py::buffer_info info = tokens.request();
+    const MappingParams& p = mapping.params();
+    if (info.ndim != 3 || info.shape[1] != p.tokens || info.shape[2] != p.in_dim)
+      throw std::invalid_argument("tokens must be [batch, " + std::to_string(p.tokens) + ", " + std::to_string(p.in_dim) + "]");
+    row_stride = row_stride_of(info, sizeof(float));
+    if (info.strides[0] % py::ssize_t(sizeof(float)) != 0 || reinterpret_cast<uintptr_t>(info.ptr) % alignof(float) != 0)
+      throw std::invalid_argument("tokens are not aligned to whole floats");
+    data = static_cast<const float*>(info.ptr), batch = size_t(info.shape[0]), frame_stride = info.strides[0] / 4;
+  }
+};
+
 py::array_t<int16_t> project(Mapping& self, const py::array_t<float>& tokens, const std::string& backend) {
-  const py::buffer_info info = tokens.request();
-  const MappingParams& p = self.params();
-  if (info.ndim != 3 || info.shape[1] != p.tokens || info.shape[2] != p.in_dim)
-    throw std::invalid_argument("tokens must be [batch, " + std::to_string(p.tokens) + ", " + std::to_string(p.in_dim) + "]");
-  const py::ssize_t rows = row_stride(info, sizeof(float)), batch = info.shape[0];
-  py::array_t<int16_t> out({batch, py::ssize_t(self.features())});
+  const Tokens t(self, tokens);
+  py::array_t<int16_t> out({py::ssize_t(t.batch), py::ssize_t(self.features())});
   const Backend b = backend_of(backend);
   int16_t* to = out.mutable_data();
-  const char* from = static_cast<const char*>(info.ptr);
   py::gil_scoped_release unlocked;
-  for (py::ssize_t i = 0; i < batch; ++i)
-    self.project(reinterpret_cast<const float*>(from + i * info.strides[0]), rows, to + i * py::ssize_t(self.features()), b);
+  self.project(t.data, t.batch, t.frame_stride, t.row_stride, to, b);
+  return out;
+}
+
+py::array_t<uint8_t> map(Mapping& self, const py::array_t<float>& tokens,
+                         const py::array_t<uint8_t, py::array::c_style>& keys,
+                         const py::array_t<uint64_t, py::array::c_style>& releases, const std::string& backend) {
+  const Tokens t(self, tokens);
+  if (keys.ndim() != 2 || keys.shape(1) != 32 || (keys.shape(0) != 1 && size_t(keys.shape(0)) != t.batch))
+    throw std::invalid_argument("keys must be [1 or " + std::to_string(t.batch) + ", 32]");
+  if (releases.ndim() != 1 || size_t(releases.shape(0)) != t.batch)
+    throw std::invalid_argument("releases must be [" + std::to_string(t.batch) + "]");
+  py::array_t<uint8_t> out({py::ssize_t(t.batch), py::ssize_t(self.packed_bytes())});
+  const Backend b = backend_of(backend);
+  const uint8_t* k = keys.data();
+  const ptrdiff_t key_stride = keys.shape(0) == 1 ? 0 : 32;
+  const uint64_t* numbers = releases.data();
+  uint8_t* to = out.mutable_data();
+  py::gil_scoped_release unlocked;
+  self.map(t.data, t.batch, t.frame_stride, t.row_stride, k, key_stride, numbers, to, b);
   return out;
 }
 
@@ -70,7 +100,7 @@ py::array_t<uint8_t> release(Mapping& self, const py::array_t<int16_t, py::array
 py::array_t<int8_t> preprocess(Preprocessor& self, const py::array_t<uint8_t>& luma, const std::string& backend) {
   const py::buffer_info info = luma.request();
   if (info.ndim != 2) throw std::invalid_argument("luma must be [height, width] uint8");
-  const py::ssize_t stride = row_stride(info, 1);
+  const py::ssize_t stride = row_stride_of(info, 1);
   py::array_t<int8_t> out({py::ssize_t(3), py::ssize_t(self.params().height), py::ssize_t(self.params().width)});
   const Backend b = backend_of(backend);
   int8_t* to = out.mutable_data();
@@ -119,7 +149,8 @@ PYBIND11_MODULE(_native, m) {
            py::arg("lut"), py::arg("noise_cdf"), py::arg("input_scale"), py::arg("multiplier"), py::arg("round"),
            py::arg("shift"), py::arg("clip"), py::arg("bits"))
       .def("project", &project)
-      .def("release", &release);
+      .def("release", &release)
+      .def("map", &map);
   py::class_<Preprocessor>(m, "Preprocessor")
       .def(py::init([](int width, int height, int background_shift, int mask_floor) {
              return Preprocessor(PreprocessParams{width, height, background_shift, mask_floor});

@@ -70,6 +70,15 @@ uint64_t isqrt(uint64_t x) {
 
 void clip_l2(int16_t* u, size_t n, int32_t clip) { portable::clip_l2(u, n, clip); }
 
+std::vector<int32_t> quads_of(const MappingParams& p) {
+  const size_t in = size_t(p.in_dim), out = size_t(p.out_dim);
+  std::vector<int32_t> quads((in + 3) / 4 * out);
+  for (size_t j = 0; j < out; ++j)
+    for (size_t i = 0; i < in; ++i)
+      quads[i / 4 * out + j] = int32_t(uint32_t(quads[i / 4 * out + j]) | uint32_t(uint8_t(p.weight[j * in + i])) << (i % 4 * 8));
+  return quads;
+}
+
 bool has_exact_inverse(float scale) {
   int exponent;
   return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100;
@@ -175,6 +184,12 @@ void Mapping::project(const float* tokens, size_t batch, ptrdiff_t frame_stride,
     (simd ? simd::project : portable::project)(args, tokens, row_stride, out);
     (simd ? simd::clip_l2 : portable::clip_l2)(out, n_, p.clip);
   }
+}
+
+void Mapping::release(const int16_t* clipped, size_t batch, const uint8_t* keys, ptrdiff_t key_stride,
+                      const uint64_t* releases, uint8_t* out, Backend backend) {
+  for (size_t i = 0; i < batch; ++i, clipped += n_, keys += key_stride, out += packed_bytes())
+    release(clipped, keys, releases[i], out, backend);
 }
 
 void Mapping::map(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, const uint8_t* keys,

@@ -2,9 +2,10 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
-#include "random_params.hpp"
+#include <cmath>
+
+#include "cuda_args.hpp"
 #include "ruyicam/kernels/preprocess.hpp"
-#include "ruyicam_cuda.hpp"
 
 using namespace ruyicam::kernels;
 
@@ -34,54 +35,103 @@ struct DeviceArray {
 TEST(CudaParity, MappingGivesThePortableBits) {
   SKIP_WITHOUT_GPU();
   std::mt19937_64 rng(11);
-  for (int round = 0; round < 20; ++round) {
-    const int t = 1 + int(rng() % 17), in = 1 + int(rng() % 200), out = 1 + int(rng() % 20), batch = 5;
+  for (int round = 0; round < 40; ++round) {
+    const int t = 1 + int(rng() % 40), in = 1 + int(rng() % 1024), out = 1 + int(rng() % 40), batch = 1 + int(rng() % 70);
+    const int stride = t * in + int(rng() % 9);
     Mapping mapping(random_params(rng, t, in, out, 2 + int(rng() % 15)));
     const MappingParams& p = mapping.params();
-    std::vector<float> tokens(size_t(batch * t * in));
+    std::vector<float> tokens(size_t(batch) * size_t(stride));
     std::normal_distribution<float> normal(0, 2);
     for (auto& x : tokens) x = normal(rng);
-    std::vector<uint8_t> key(32);
-    for (auto& k : key) k = uint8_t(rng());
+    tokens[0] = NAN;
+    std::vector<uint8_t> keys(32 * size_t(batch));
+    for (auto& k : keys) k = uint8_t(rng());
+    std::vector<uint64_t> releases(static_cast<size_t>(batch));
+    for (auto& r : releases) r = rng() >> 1;
     const size_t n = mapping.features(), bytes = mapping.packed_bytes();
-    DeviceArray<int8_t> weight(p.weight);
-    DeviceArray<int32_t> bias(p.bias);
-    DeviceArray<int16_t> lut(p.lut), clipped(n * batch);
-    DeviceArray<uint64_t> cdf(p.noise_cdf);
+    DeviceArray<int32_t> weight(quads_of(p)), bias(p.bias);
+    DeviceArray<int16_t> lut(p.lut), clipped(n * size_t(batch));
+    DeviceArray<uint64_t> cdf(p.noise_cdf), counters(releases);
     DeviceArray<float> h(tokens);
-    DeviceArray<uint8_t> k(key), packed(bytes * batch);
-    const cuda::MappingArgs args{t, in, out, weight.data, bias.data, lut.data, int(p.lut.size()), cdf.data,
-                                 int(p.noise_cdf.size()), p.input_scale, p.multiplier, p.round, p.shift, p.clip, p.bits};
-    ASSERT_EQ(cuda::map_features(args, h.data, batch, k.data, 9, clipped.data, packed.data, nullptr), 0);
-    const auto got_u = clipped.host(n * batch);
-    const auto got_z = packed.host(bytes * batch);
+    DeviceArray<uint8_t> k(keys), packed(bytes * size_t(batch));
+    const cuda::MappingArgs args = cuda_args(p, weight.data, bias.data, lut.data, cdf.data);
+    ASSERT_EQ(cuda::map(args, h.data, stride, batch, k.data, 32, counters.data, clipped.data, packed.data, nullptr), 0);
+    const auto got_u = clipped.host(n * size_t(batch));
+    const auto got_z = packed.host(bytes * size_t(batch));
     std::vector<int16_t> u(n);
     std::vector<uint8_t> z(bytes);
-    for (int b = 0; b < batch; ++b) {
-      mapping.project(tokens.data() + size_t(b * t * in), in, u.data(), Backend::kPortable);
-      mapping.release(u.data(), key.data(), 9 + uint64_t(b), z.data(), Backend::kPortable);
-      ASSERT_TRUE(std::equal(u.begin(), u.end(), got_u.begin() + ptrdiff_t(n) * b));
-      ASSERT_TRUE(std::equal(z.begin(), z.end(), got_z.begin() + ptrdiff_t(bytes) * b));
+    for (size_t b = 0; b < size_t(batch); ++b) {
+      mapping.project(tokens.data() + b * size_t(stride), in, u.data(), Backend::kPortable);
+      mapping.release(u.data(), keys.data() + 32 * b, releases[b], z.data(), Backend::kPortable);
+      ASSERT_TRUE(std::equal(u.begin(), u.end(), got_u.begin() + ptrdiff_t(n * b)));
+      ASSERT_TRUE(std::equal(z.begin(), z.end(), got_z.begin() + ptrdiff_t(bytes * b)));
+      ++releases[b];
     }
+    ASSERT_EQ(counters.host(size_t(batch)), releases);
   }
+}
+
+// A graph that is replayed must not draw the same noise again.
+TEST(CudaParity, AGraphDrawsNewNoiseInEveryReplay) {
+  SKIP_WITHOUT_GPU();
+  std::mt19937_64 rng(12);
+  Mapping mapping(random_params(rng, 12, 64, 8, 8));
+  const MappingParams& p = mapping.params();
+  const std::vector<float> tokens(12 * 64, 0.5f);
+  const std::vector<uint8_t> key(32, 3);
+  const size_t n = mapping.features(), bytes = mapping.packed_bytes();
+  DeviceArray<int32_t> weight(quads_of(p)), bias(p.bias);
+  DeviceArray<int16_t> lut(p.lut), clipped(n);
+  DeviceArray<uint64_t> cdf(p.noise_cdf), counter(std::vector<uint64_t>{0});
+  DeviceArray<float> h(tokens);
+  DeviceArray<uint8_t> k(key), packed(bytes);
+  const cuda::MappingArgs args = cuda_args(p, weight.data, bias.data, lut.data, cdf.data);
+  cudaStream_t stream;
+  cudaGraph_t graph;
+  cudaGraphExec_t replay;
+  ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), cudaSuccess);
+  ASSERT_EQ(cuda::map(args, h.data, 12 * 64, 1, k.data, 0, counter.data, clipped.data, packed.data, stream), 0);
+  ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&replay, graph, 0), cudaSuccess);
+  std::vector<int16_t> u(n);
+  std::vector<uint8_t> z(bytes);
+  mapping.project(tokens.data(), 64, u.data(), Backend::kPortable);
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_EQ(cudaGraphLaunch(replay, stream), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+    mapping.release(u.data(), key.data(), i, z.data(), Backend::kPortable);
+    ASSERT_EQ(packed.host(bytes), z) << "replay " << i;
+  }
+  cudaGraphExecDestroy(replay), cudaGraphDestroy(graph), cudaStreamDestroy(stream);
 }
 
 TEST(CudaParity, PreprocessGivesThePortableBits) {
   SKIP_WITHOUT_GPU();
   std::mt19937 rng(13);
-  const int w = 333, h = 217, stride = 350;
-  Preprocessor plain({});
-  const size_t cells = plain.output_size() / 3;
-  DeviceArray<int32_t> previous(cells), background(cells);
-  DeviceArray<int8_t> out(plain.output_size());
-  for (int i = 0; i < 4; ++i) {
-    std::vector<uint8_t> frame(size_t(stride) * h);
-    for (auto& v : frame) v = uint8_t(rng());
-    DeviceArray<uint8_t> luma(frame);
-    ASSERT_EQ(cuda::preprocess({128, 96, 6, 64}, luma.data, w, h, stride, i == 0, previous.data, background.data,
-                               out.data, nullptr), 0);
-    std::vector<int8_t> want(plain.output_size());
-    plain.process(frame.data(), w, h, stride, want.data(), Backend::kPortable);
-    ASSERT_EQ(out.host(want.size()), want);
+  for (const auto& [w, h] : {std::pair(333, 217), {1920, 1080}, {16384, 97}}) {
+    const int stride = w + 17, batch = 3;
+    std::vector<Preprocessor> plain;
+    for (int c = 0; c < batch; ++c) plain.emplace_back(PreprocessParams{});
+    const size_t size = plain[0].output_size(), cells = size / 3;
+    DeviceArray<int32_t> previous(std::vector<int32_t>(batch * cells, cuda::kNotStarted)), background(batch * cells);
+    DeviceArray<int8_t> out(batch * size);
+    for (int i = 0; i < 4; ++i) {
+      std::vector<uint8_t> frames(size_t(batch) * size_t(stride) * size_t(h));
+      for (auto& v : frames) v = uint8_t(rng());
+      DeviceArray<uint8_t> luma(frames);
+      std::vector<const uint8_t*> planes;
+      for (int c = 0; c < batch; ++c) planes.push_back(luma.data + size_t(c) * size_t(stride) * size_t(h));
+      DeviceArray<const uint8_t*> pointers(planes);
+      ASSERT_EQ(cuda::preprocess({128, 96, 6, 64, w, h}, pointers.data, stride, batch, previous.data, background.data, out.data,
+                                 nullptr), 0);
+      const auto got = out.host(batch * size);
+      std::vector<int8_t> want(size);
+      for (int c = 0; c < batch; ++c) {
+        plain[size_t(c)].process(frames.data() + size_t(c) * size_t(stride) * size_t(h), w, h, stride, want.data(),
+                                 Backend::kPortable);
+        ASSERT_TRUE(std::equal(want.begin(), want.end(), got.begin() + ptrdiff_t(size) * c));
+      }
+    }
   }
 }

@@ -55,9 +55,11 @@ class Mapping {
                Backend backend);
   // Steps 5 and 6 on clipped features. key: 32 bytes. out: packed_bytes() bytes.
   void release(const int16_t* clipped, const uint8_t* key, uint64_t release, uint8_t* out, Backend backend);
-  // All steps for `batch` frames of many cameras. Frame i is release number releases[i] under the key of 32 bytes at
-  // keys + i * key_stride (0: one key for all); a number must never be used twice with one key.
-  // out: [batch, packed_bytes()].
+  // The same for `batch` frames, [batch, n]. Frame i is release number releases[i] under the key of 32 bytes at
+  // keys + i * key_stride (0: one key for all); a number must never be used twice with one key. out: [batch, packed_bytes()].
+  void release(const int16_t* clipped, size_t batch, const uint8_t* keys, ptrdiff_t key_stride, const uint64_t* releases,
+               uint8_t* out, Backend backend);
+  // All steps for `batch` frames of many cameras, frame by frame.
   void map(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptrdiff_t row_stride, const uint8_t* keys,
            ptrdiff_t key_stride, const uint64_t* releases, uint8_t* out, Backend backend);
 
@@ -73,6 +75,9 @@ class Mapping {
   std::unique_ptr<NarrowIndex> narrow_;
 };
 
+// The weights as [ceil(in_dim / 4), out_dim] words of four neighbouring inputs, the first one lowest, 0 beyond the last:
+// what dot products of bytes want, on the GPU and elsewhere.
+std::vector<int32_t> quads_of(const MappingParams& params);
 // Step 4 alone, in place; exact for every int16 input.
 void clip_l2(int16_t* u, size_t n, int32_t clip);
 // Largest r with r * r <= x.

@@ -1,0 +1,102 @@
+// Thin bindings of the CUDA kernels: pointers in, launches out; kernels/gpu.py knows of arrays and shapes.
+#include <cuda_runtime_api.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+
+#include "ruyicam/kernels/mapping.hpp"
+#include "ruyicam_cuda.hpp"
+
+namespace py = pybind11;
+using namespace ruyicam::kernels;
+
+namespace {
+
+void check(int status) {
+  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(cudaError_t(status)));
+}
+
+template <class T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(const std::vector<T>& values) {
+    void* memory = nullptr;
+    check(cudaMalloc(&memory, values.size() * sizeof(T)));
+    data_.reset(static_cast<T*>(memory));
+    check(cudaMemcpy(memory, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  const T* get() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { cudaFree(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+template <class T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// A mapping's constants on the device that was current when it was made.
+class CudaMapping {
+ public:
+  explicit CudaMapping(const MappingParams& p)
+      : weight_(quads_of(p)), bias_(p.bias), lut_(p.lut), noise_cdf_(p.noise_cdf),
+        args_{p.tokens, p.in_dim, p.out_dim, weight_.get(), bias_.get(), lut_.get(), int(p.lut.size()), noise_cdf_.get(),
+              int(p.noise_cdf.size()), p.input_scale, p.multiplier, p.round, p.shift, p.clip, p.bits} {}
+
+  void project(uintptr_t tokens, ptrdiff_t frame_stride, int batch, uintptr_t clipped, uintptr_t stream) const {
+    check(cuda::project(args_, at<const float>(tokens), frame_stride, batch, at<int16_t>(clipped), at<void>(stream)));
+  }
+  void release(uintptr_t clipped, int batch, uintptr_t keys, ptrdiff_t key_stride, uintptr_t releases, uintptr_t packed,
+               uintptr_t stream) const {
+    check(cuda::release(args_, at<const int16_t>(clipped), batch, at<const uint8_t>(keys), key_stride, at<uint64_t>(releases),
+                        at<uint8_t>(packed), at<void>(stream)));
+  }
+  void map(uintptr_t tokens, ptrdiff_t frame_stride, int batch, uintptr_t keys, ptrdiff_t key_stride, uintptr_t releases,
+           uintptr_t clipped, uintptr_t packed, uintptr_t stream) const {
+    check(cuda::map(args_, at<const float>(tokens), frame_stride, batch, at<const uint8_t>(keys), key_stride,
+                    at<uint64_t>(releases), at<int16_t>(clipped), at<uint8_t>(packed), at<void>(stream)));
+  }
+
+ private:
+  DeviceArray<int32_t> weight_, bias_;
+  DeviceArray<int16_t> lut_;
+  DeviceArray<uint64_t> noise_cdf_;
+  cuda::MappingArgs args_;
+};
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+  m.attr("NOT_STARTED") = cuda::kNotStarted;
+  m.def("device_count", [] {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  });
+  m.def("preprocess",
+        [](int width, int height, int background_shift, int mask_floor, int frame_width, int frame_height, uintptr_t luma,
+           ptrdiff_t stride, int batch, uintptr_t previous, uintptr_t background, uintptr_t out, uintptr_t stream) {
+          check(cuda::preprocess({width, height, background_shift, mask_floor, frame_width, frame_height},
+                                 at<const uint8_t* const>(luma), stride, batch, at<int32_t>(previous), at<int32_t>(background),
+                                 at<int8_t>(out), at<void>(stream)));
+        });
+  py::class_<CudaMapping>(m, "Mapping")
+      .def(py::init([](int tokens, int in_dim, int out_dim, std::vector<int8_t> weight, std::vector<int32_t> bias,
+                       std::vector<int16_t> lut, std::vector<uint64_t> noise_cdf, float input_scale, int32_t multiplier,
+                       int64_t round, int shift, int32_t clip, int bits) {
+             // The C++ class checks them.
+             const Mapping checked(MappingParams{tokens, in_dim, out_dim, std::move(weight), std::move(bias), std::move(lut),
+                                                 std::move(noise_cdf), input_scale, multiplier, round, shift, clip, bits});
+             return std::make_unique<CudaMapping>(checked.params());
+           }),
+           py::kw_only(), py::arg("tokens"), py::arg("in_dim"), py::arg("out_dim"), py::arg("weight"), py::arg("bias"),
+           py::arg("lut"), py::arg("noise_cdf"), py::arg("input_scale"), py::arg("multiplier"), py::arg("round"),
+           py::arg("shift"), py::arg("clip"), py::arg("bits"))
+      .def("project", &CudaMapping::project, py::call_guard<py::gil_scoped_release>())
+      .def("release", &CudaMapping::release, py::call_guard<py::gil_scoped_release>())
+      .def("map", &CudaMapping::map, py::call_guard<py::gil_scoped_release>());
+}

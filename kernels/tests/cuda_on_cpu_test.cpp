@@ -1,0 +1,74 @@
+// The CUDA kernels' device code, run on the CPU: the bits of the portable version, on machines without a GPU too.
+#include "cuda_on_cpu.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "../cuda/mapping_kernel.cuh"
+#include "../cuda/preprocess_kernel.cuh"
+#include "cuda_args.hpp"
+#include "ruyicam/kernels/preprocess.hpp"
+
+using namespace ruyicam::kernels;
+
+TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
+  std::mt19937_64 rng(21);
+  // Tokens and features that do not fit one pass, every bit width's rests, and dimensions that are no multiples of four.
+  const int sizes[][4] = {{12, 64, 8, 8}, {1, 1, 1, 2}, {37, 1022, 3, 7}, {9, 30, 29, 11}, {5, 7, 20, 16}};
+  for (const auto& [t, in, out, bits] : sizes) {
+    Mapping mapping(random_params(rng, t, in, out, bits));
+    const MappingParams& p = mapping.params();
+    const int batch = 2, stride = t * in + 3;
+    std::vector<float> tokens(size_t(batch * stride));
+    std::normal_distribution<float> normal(0, 3);
+    for (auto& x : tokens) x = normal(rng);
+    tokens[0] = NAN;
+    std::vector<uint8_t> keys(32 * batch);
+    for (auto& k : keys) k = uint8_t(rng());
+    std::vector<uint64_t> releases{5, uint64_t(1) << 35};
+    const auto quads = quads_of(p);
+    const cuda::MappingArgs args = cuda_args(p, quads.data(), p.bias.data(), p.lut.data(), p.noise_cdf.data());
+    std::vector<int16_t> u(mapping.features()), got_u(batch * u.size());
+    std::vector<uint8_t> z(mapping.packed_bytes()), got_z(batch * z.size());
+    for (int round = 0; round < 2; ++round) {
+      cuda_on_cpu::run({unsigned(batch), 1}, cuda::kThreads, [&] {
+        cuda::map_kernel<true, true>(args, tokens.data(), stride, keys.data(), 32, releases.data(), got_u.data(), got_z.data());
+      });
+      for (int b = 0; b < batch; ++b) {
+        mapping.project(tokens.data() + b * stride, in, u.data(), Backend::kPortable);
+        mapping.release(u.data(), keys.data() + 32 * b, releases[size_t(b)] - 1, z.data(), Backend::kPortable);
+        ASSERT_TRUE(std::equal(u.begin(), u.end(), got_u.begin() + ptrdiff_t(u.size()) * b)) << t << " " << in;
+        ASSERT_TRUE(std::equal(z.begin(), z.end(), got_z.begin() + ptrdiff_t(z.size()) * b)) << t << " " << bits;
+      }
+    }
+    EXPECT_EQ(releases, (std::vector<uint64_t>{7, (uint64_t(1) << 35) + 2}));
+  }
+}
+
+TEST(CudaOnCpu, PreprocessGivesThePortableBits) {
+  std::mt19937 rng(23);
+  const int sizes[][4] = {{333, 217, 128, 96}, {640, 480, 192, 144}, {40, 41, 40, 41}, {97, 50, 7, 3}};
+  for (const auto& [w, h, width, height] : sizes) {
+    const int stride = w + 5, cells = width * height;
+    const cuda::PreprocessArgs args{width, height, 6, 64, w, h};
+    const auto units = [](int pixels, int n) {
+      const int common = std::gcd(pixels, n);
+      return cuda::Units{uint32_t(pixels / common), uint32_t(n / common)};
+    };
+    Preprocessor plain({width, height, 6, 64});
+    std::vector<int32_t> previous(size_t(cells), cuda::kNotStarted), background(size_t(cells), 9);
+    std::vector<uint32_t> columns(size_t(w), 0);
+    std::vector<int8_t> want(plain.output_size()), got(want);
+    for (int i = 0; i < 3; ++i) {
+      std::vector<uint8_t> frame(size_t(stride * h));
+      for (auto& v : frame) v = uint8_t(rng());
+      cuda_on_cpu::run({unsigned(height), 1}, cuda::kColumnThreads, [&] {
+        cuda::preprocess_row(args, units(w, width), units(h, height), frame.data(), stride, previous.data(), background.data(),
+                             got.data(), columns.data());
+      });
+      plain.process(frame.data(), w, h, stride, want.data(), Backend::kPortable);
+      ASSERT_EQ(got, want) << w << "x" << h;
+    }
+  }
+}
