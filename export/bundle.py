@@ -20,7 +20,7 @@ from ruyicam.cloud.bundles import SCHEMA, bundle_id, read_manifest, refuse
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
-from .graph import OPSET, export_graph, worst_error
+from .graph import OPSET, Op, export_graph, worst_error
 
 FILES = ("edge.onnx", "mapping.safetensors")
 # Ceilings of the profile `reasoning`: every tick of a busy second, and a quarter of a day's ticks.
@@ -56,7 +56,7 @@ def _privacy(family: Family) -> dict:
     }
 
 
-def _manifest(family: Family, name: str, version: str, folder: Path, opset: int) -> dict:
+def _manifest(family: Family, name: str, version: str, folder: Path, opset: int, op: Op) -> dict:
     c, params = family.config, family.mapping.params()
     return {
         "schema": SCHEMA,
@@ -89,7 +89,7 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int)
             "heartbeat_ticks": c.gate.heartbeat_ticks,
         },
         "privacy": _privacy(family),
-        "onnx": {"opset": opset, "exporter": "torch.onnx dynamo"},
+        "onnx": {"opset": opset, "exporter": "torch.onnx dynamo", "op": op},
         "files": {
             f: {"sha256": hashlib.sha256((folder / f).read_bytes()).hexdigest(), "bytes": (folder / f).stat().st_size}
             for f in FILES
@@ -97,7 +97,9 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int)
     }
 
 
-def export_bundle(family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1") -> ExportReport:
+def export_bundle(
+    family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1", op: Op = "plain"
+) -> ExportReport:
     """Writes the signed bundle `out` (NAME.ruyicam), whole or not at all; an older one of that name is replaced.
 
     frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch.
@@ -112,7 +114,7 @@ def export_bundle(family: Family, out: Path, key: Ed25519PrivateKey, frames: np.
         raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror}") from error
     try:
         staging.chmod(0o755)
-        export_graph(family, staging / "edge.onnx")
+        export_graph(family, staging / "edge.onnx", op)
         model = (staging / "edge.onnx").read_bytes()
         worst = worst_error(family, model, frames)
         params = family.mapping.params()
@@ -122,7 +124,7 @@ def export_bundle(family: Family, out: Path, key: Ed25519PrivateKey, frames: np.
         )
         # safetensors writes files that only their owner can read.
         (staging / "mapping.safetensors").chmod(0o644)
-        manifest = json.dumps(_manifest(family, out.stem, version, staging, OPSET), indent=2).encode() + b"\n"
+        manifest = json.dumps(_manifest(family, out.stem, version, staging, OPSET, op), indent=2).encode() + b"\n"
         (staging / "manifest.json").write_bytes(manifest)
         (staging / "manifest.sig").write_bytes(key.sign(manifest))
         if out.exists():

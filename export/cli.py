@@ -66,6 +66,7 @@ def export(
     sign: Annotated[Path, typer.Option(help="Ed25519 private key, PEM; see 'ruyicam keys new'")],
     frames: Annotated[Path | None, typer.Option(help="clip to compare ONNX Runtime with PyTorch on")] = None,
     version: Annotated[str, typer.Option(help="version written into the manifest")] = "1",
+    op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own one")] = "plain",
     as_json: JsonFlag = False,
 ) -> None:
     """Make a signed device bundle of a checkpoint."""
@@ -75,10 +76,13 @@ def export(
 
     from .bundle import export_bundle
     from .demo import default_clip
+    from .graph import OPS
 
+    if op not in OPS:
+        raise RuyicamError(Exit.USAGE, f"--op is {op}, expected {' or '.join(OPS)}")
     key, family = load_private_key(sign), load_family(model)
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
-    report = export_bundle(family, out, key, inputs, version)
+    report = export_bundle(family, out, key, inputs, version, op)
     if as_json:
         print(
             json.dumps(

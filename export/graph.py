@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -12,9 +14,15 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 OPSET = 20
+# How the mapping stands in the graph: "plain" ONNX operators that any runtime has, or "fused", the one operator
+# `ruyicam::Project` of kernels/onnx, which a runtime must have been given.
+Op = Literal["plain", "fused"]
+OPS: tuple[Op, ...] = ("plain", "fused")
+_DOMAIN = "ruyicam"
 INPUTS = ("frame", "history", "history_valid")
 OUTPUTS = ("tokens", "probabilities")
 
@@ -23,19 +31,36 @@ class EdgeGraph(nn.Module):
     """One tick on the device.
 
     frame int8 [1, 3, height, width]; history float [1, W - 1, n], the clipped features of the ticks before, oldest
-    first; history_valid bool [1, W - 1] -> tokens float [T, D], probabilities float [K] of the edge exit.
+    first; history_valid bool [1, W - 1] -> tokens float [T, D], probabilities float [K] of the edge exit. With "fused" it
+    is for export only.
     """
 
-    def __init__(self, family: Family):
+    def __init__(self, family: Family, op: Op = "plain"):
         super().__init__()
         self.encoder, self.mapping, self.tier = family.encoder, family.mapping, family.tier("edge")
+        self.op, self.constants = op, family.mapping.params()
         self.eval()
+
+    def _features(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.op == "plain":
+            return self.mapping.exact(tokens)
+        p = self.constants
+        constants = {"weight": p.weight.ravel(), "bias": p.bias, "lut": p.lut}
+        return torch.onnx.ops.symbolic(
+            f"{_DOMAIN}::Project",
+            (tokens,),
+            {name: values.tolist() for name, values in constants.items()}
+            | {name: getattr(p, name) for name in ("input_scale", "multiplier", "round", "shift", "clip")},
+            dtype=torch.float32,
+            shape=(tokens.shape[0], p.features),
+            version=1,
+        )
 
     def forward(
         self, frame: torch.Tensor, history: torch.Tensor, history_valid: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = self.encoder(frame)
-        newest = self.mapping.exact(tokens).to(tokens.dtype).unsqueeze(1)
+        newest = self._features(tokens).to(tokens.dtype).unsqueeze(1)
         valid = torch.cat([history_valid, torch.ones_like(history_valid[:, :1])], 1)
         answer = self.tier(torch.cat([history, newest], 1), valid)["edge"]
         return tokens[0], torch.softmax(answer.window, -1)[0]
@@ -47,7 +72,16 @@ def empty_history(family: Family) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(1, c.window - 1, c.features), torch.zeros(1, c.window - 1, dtype=torch.bool)
 
 
-def export_graph(family: Family, path: Path) -> onnx.ModelProto:
+def operator_library() -> Path:
+    """The library of our ONNX operators: $RUYICAM_ORT_LIBRARY or this checkout's build. RuyicamError(USAGE) if there is none."""
+    built = Path(__file__).resolve().parent.parent / "build" / "default" / "kernels" / "libruyicam-ort.so"
+    library = Path(os.environ.get("RUYICAM_ORT_LIBRARY", built))
+    if not library.is_file():
+        raise RuyicamError(Exit.USAGE, f"{library} was not found: build it with 'make setup', or set RUYICAM_ORT_LIBRARY")
+    return library
+
+
+def export_graph(family: Family, path: Path, op: Op = "plain") -> onnx.ModelProto:
     """Writes edge.onnx with the dynamo exporter and checks it. Returns the model."""
     c = family.config
     frame = torch.zeros(1, 3, c.input.height, c.input.width, dtype=torch.int8)
@@ -56,7 +90,7 @@ def export_graph(family: Family, path: Path) -> onnx.ModelProto:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            EdgeGraph(family),
+            EdgeGraph(family, op),
             (frame, *empty_history(family)),
             dynamo=True,
             opset_version=OPSET,
@@ -84,8 +118,10 @@ def export_graph(family: Family, path: Path) -> onnx.ModelProto:
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """One-threaded CPU session of edge.onnx."""
+    """One-threaded CPU session of edge.onnx, with our operators if it uses them."""
     options = onnxruntime.SessionOptions()
+    if any(o.domain == _DOMAIN for o in onnx.load_from_string(model).opset_import):
+        options.register_custom_ops_library(str(operator_library()))
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -14,6 +14,7 @@ from ruyicam.cloud.keys import load_private_key, new_keys
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
 from ruyicam.export.demo import default_model
+from ruyicam.kernels import MappingParams
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -24,6 +25,23 @@ SMALL = FamilyConfig(
     trunk={"hidden_size": 16, "intermediate_size": 16, "heads": 2},
     window=8,
 )
+
+
+def random_params(rng: np.random.Generator, tokens: int, dim: int, out: int, bits: int) -> MappingParams:
+    """Valid constants of any kind."""
+    return MappingParams(
+        tokens=tokens,
+        weight=rng.integers(-128, 128, (out, dim)).astype(np.int8),
+        bias=rng.integers(-(2**24), 2**24, out).astype(np.int32) // int(rng.choice([1, 1000, 2**20])),
+        lut=rng.integers(-32768, 32768, 2 ** int(rng.integers(1, 12))).astype(np.int16) // int(rng.choice([1, 300])),
+        noise_cdf=np.sort(rng.integers(0, 2**64, 2 * int(rng.integers(1, 90)), dtype=np.uint64)),
+        input_scale=float(np.float32(2.0 ** rng.uniform(-8, 3))),
+        multiplier=int(rng.integers(-(2**31), 2**31)) // int(rng.choice([1, 2**20])),
+        round=int(rng.integers(-(2**40), 2**40)),
+        shift=int(rng.integers(0, 63)),
+        clip=int(2 ** rng.uniform(0, 20)),
+        bits=bits,
+    )
 
 
 def write_clip(path: Path, frames: int = 40, size: tuple[int, int] = (320, 240), seed: int = 0, rate: int = 20) -> Path:

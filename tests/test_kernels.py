@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, random_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf, ncdf
@@ -17,7 +17,6 @@ from ruyicam.cloud.family import Family, FamilyConfig
 from ruyicam.export import bench_kernels
 from ruyicam.kernels import (
     Mapping,
-    MappingParams,
     Preprocessor,
     force_simd_target,
     reference,
@@ -39,23 +38,6 @@ def backend(request):
         force_simd_target(request.param)
         yield "simd"
         force_simd_target("")
-
-
-def random_params(rng: np.random.Generator, tokens: int, dim: int, out: int, bits: int) -> MappingParams:
-    """Valid constants of any kind."""
-    return MappingParams(
-        tokens=tokens,
-        weight=rng.integers(-128, 128, (out, dim)).astype(np.int8),
-        bias=rng.integers(-(2**24), 2**24, out).astype(np.int32) // int(rng.choice([1, 1000, 2**20])),
-        lut=rng.integers(-32768, 32768, 2 ** int(rng.integers(1, 12))).astype(np.int16) // int(rng.choice([1, 300])),
-        noise_cdf=np.sort(rng.integers(0, 2**64, 2 * int(rng.integers(1, 90)), dtype=np.uint64)),
-        input_scale=float(np.float32(2.0 ** rng.uniform(-8, 3))),
-        multiplier=int(rng.integers(-(2**31), 2**31)) // int(rng.choice([1, 2**20])),
-        round=int(rng.integers(-(2**40), 2**40)),
-        shift=int(rng.integers(0, 63)),
-        clip=int(2 ** rng.uniform(0, 20)),
-        bits=bits,
-    )
 
 
 shapes = dict(
@@ -211,7 +193,7 @@ def test_the_cuda_kernels_are_built_for_every_device():
     if not library.exists():
         pytest.skip("no CUDA compiler on this machine")
     code = library.read_bytes()
-    for name in (b"sm_87", b"sm_90", b"sm_110", b"compute_110"):
+    for name in (b"sm_87", b"sm_90", b"sm_110", b"sm_120"):
         assert name in code
 
 

@@ -115,7 +115,7 @@ class _CudaArray:
 
 def test_cuda_arrays_are_checked_before_anything_is_launched():
     good = gpu._array(_CudaArray("<f4", (2, 3, 4)), "float32", "tokens", (None, 3, 4))
-    assert good == (4096, (2, 3, 4), (48, 16, 4)) or (good.pointer, good.strides) == (4096, (48, 16, 4))
+    assert (good.pointer, good.strides) == (4096, (48, 16, 4))
     with pytest.raises(TypeError, match=r"tokens is float64, expected float32"):
         gpu._array(_CudaArray("<f8", (2, 3, 4)), "float32", "tokens", (None, 3, 4))
     with pytest.raises(ValueError, match=r"tokens is \[2, 3, 5\], expected \['any', 3, 4\]"):

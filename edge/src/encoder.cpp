@@ -8,6 +8,7 @@
 
 #include "bundle.hpp"
 #include "error.hpp"
+#include "ops.hpp"
 
 namespace ruyicam::edge {
 
@@ -61,6 +62,8 @@ Encoder::Encoder(const Bundle& b, int threads) : session_(std::make_unique<Sessi
     options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
     // Spinning threads burn a core that capture and decoding need.
     options.AddConfigEntry("session.intra_op.allow_spinning", "0");
+    // For bundles whose graph maps with our own operators.
+    Ort::ThrowOnError(RegisterCustomOps(options, OrtGetApiBase()));
     s.ort = std::make_unique<Ort::Session>(s.env, b.onnx.data(), b.onnx.size(), options);
     require_outputs(*s.ort, b);
   } catch (const Ort::Exception& error) {

@@ -1,72 +1,40 @@
 // Thin bindings of the CUDA kernels: pointers in, launches out; kernels/gpu.py knows of arrays and shapes.
-#include <cuda_runtime_api.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <stdexcept>
-
-#include "ruyicam/kernels/mapping.hpp"
-#include "ruyicam_cuda.hpp"
+#include "cuda_constants.hpp"
 
 namespace py = pybind11;
 using namespace ruyicam::kernels;
+using cuda::check;
 
 namespace {
-
-void check(int status) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(cudaError_t(status)));
-}
-
-template <class T>
-class DeviceArray {
- public:
-  explicit DeviceArray(const std::vector<T>& values) {
-    void* memory = nullptr;
-    check(cudaMalloc(&memory, values.size() * sizeof(T)));
-    data_.reset(static_cast<T*>(memory));
-    check(cudaMemcpy(memory, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  const T* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { cudaFree(p); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 
 template <class T>
 T* at(uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
-// A mapping's constants on the device that was current when it was made.
 class CudaMapping {
  public:
-  explicit CudaMapping(const MappingParams& p)
-      : weight_(quads_of(p)), bias_(p.bias), lut_(p.lut), noise_cdf_(p.noise_cdf),
-        args_{p.tokens, p.in_dim, p.out_dim, weight_.get(), bias_.get(), lut_.get(), int(p.lut.size()), noise_cdf_.get(),
-              int(p.noise_cdf.size()), p.input_scale, p.multiplier, p.round, p.shift, p.clip, p.bits} {}
+  explicit CudaMapping(const MappingParams& p) : constants_(p) {}
 
   void project(uintptr_t tokens, ptrdiff_t frame_stride, int batch, uintptr_t clipped, uintptr_t stream) const {
-    check(cuda::project(args_, at<const float>(tokens), frame_stride, batch, at<int16_t>(clipped), at<void>(stream)));
+    check(cuda::project(constants_.args(), at<const float>(tokens), frame_stride, batch, at<int16_t>(clipped), at<void>(stream)));
   }
   void release(uintptr_t clipped, int batch, uintptr_t keys, ptrdiff_t key_stride, uintptr_t releases, uintptr_t packed,
                uintptr_t stream) const {
-    check(cuda::release(args_, at<const int16_t>(clipped), batch, at<const uint8_t>(keys), key_stride, at<uint64_t>(releases),
+    check(cuda::release(constants_.args(), at<const int16_t>(clipped), batch, at<const uint8_t>(keys), key_stride, at<uint64_t>(releases),
                         at<uint8_t>(packed), at<void>(stream)));
   }
   void map(uintptr_t tokens, ptrdiff_t frame_stride, int batch, uintptr_t keys, ptrdiff_t key_stride, uintptr_t releases,
            uintptr_t clipped, uintptr_t packed, uintptr_t stream) const {
-    check(cuda::map(args_, at<const float>(tokens), frame_stride, batch, at<const uint8_t>(keys), key_stride,
+    check(cuda::map(constants_.args(), at<const float>(tokens), frame_stride, batch, at<const uint8_t>(keys), key_stride,
                     at<uint64_t>(releases), at<int16_t>(clipped), at<uint8_t>(packed), at<void>(stream)));
   }
 
  private:
-  DeviceArray<int32_t> weight_, bias_;
-  DeviceArray<int16_t> lut_;
-  DeviceArray<uint64_t> noise_cdf_;
-  cuda::MappingArgs args_;
+  cuda::Constants constants_;
 };
 
 }  // namespace

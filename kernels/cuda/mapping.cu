@@ -5,11 +5,11 @@
 namespace ruyicam::kernels::cuda {
 namespace {
 
-template <bool kProject, bool kRelease>
+template <bool kProject, bool kRelease, class T>
 int launch(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, int batch, const uint8_t* keys,
-           ptrdiff_t key_stride, uint64_t* releases, int16_t* clipped, uint8_t* packed, void* stream) {
+           ptrdiff_t key_stride, uint64_t* releases, T* clipped, uint8_t* packed, void* stream) {
   if (batch <= 0) return batch == 0 ? int(cudaSuccess) : int(cudaErrorInvalidValue);
-  map_kernel<kProject, kRelease><<<batch, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+  map_kernel<kProject, kRelease, T><<<batch, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
       p, tokens, frame_stride, keys, key_stride, releases, clipped, packed);
   return int(cudaGetLastError());
 }
@@ -17,6 +17,10 @@ int launch(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, in
 }  // namespace
 
 int project(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, int batch, int16_t* clipped, void* stream) {
+  return launch<true, false>(p, tokens, frame_stride, batch, nullptr, 0, nullptr, clipped, nullptr, stream);
+}
+
+int project(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, int batch, float* clipped, void* stream) {
   return launch<true, false>(p, tokens, frame_stride, batch, nullptr, 0, nullptr, clipped, nullptr, stream);
 }
 

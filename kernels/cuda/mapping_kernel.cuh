@@ -76,8 +76,9 @@ struct Shared {
   unsigned long long total;
 };
 
-// Features of one frame, clipped, into global memory u [n].
-__device__ inline void project_frame(const MappingArgs& p, const float* h, int16_t* u, Shared& shared) {
+// Features of one frame, clipped, into global memory u [n]: int16, or the same numbers as float.
+template <class T>
+__device__ inline void project_frame(const MappingArgs& p, const float* h, T* u, Shared& shared) {
   const int quads = (p.in_dim + 3) / 4, room = kQuadRoom / quads, n = p.tokens * p.out_dim;
   if (threadIdx.x == 0) shared.total = 0;
   unsigned long long mine = 0;
@@ -100,7 +101,7 @@ __device__ inline void project_frame(const MappingArgs& p, const float* h, int16
       int32_t a = p.bias[j];
       for (int k = 0; k < quads; ++k) a = __dp4a(p.weight[size_t(k) * p.out_dim + j], q[k], a);
       const int32_t v = look_up(p, a);
-      u[size_t(first) * p.out_dim + i] = int16_t(v);
+      u[size_t(first) * p.out_dim + i] = T(v);
       mine += (unsigned long long)(int64_t(v) * v);
     }
   }
@@ -109,7 +110,7 @@ __device__ inline void project_frame(const MappingArgs& p, const float* h, int16
   __syncthreads();
   if (shared.total > (unsigned long long)(p.clip) * p.clip) {
     const int64_t factor = clip_factor(shared.total, p.clip);
-    for (int i = threadIdx.x; i < n; i += kThreads) u[i] = int16_t(int64_t(u[i]) * factor / 65536);
+    for (int i = threadIdx.x; i < n; i += kThreads) u[i] = T(int64_t(u[i]) * factor / 65536);
   }
   __syncthreads();
 }
@@ -146,16 +147,16 @@ __device__ inline void release_frame(const MappingArgs& p, const int16_t* u, con
   }
 }
 
-template <bool kProject, bool kRelease>
+template <bool kProject, bool kRelease, class T = int16_t>
 __global__ void __launch_bounds__(kThreads) map_kernel(MappingArgs p, const float* tokens, ptrdiff_t frame_stride,
                                                        const uint8_t* keys, ptrdiff_t key_stride, uint64_t* releases,
-                                                       int16_t* clipped, uint8_t* packed) {
+                                                       T* clipped, uint8_t* packed) {
   __shared__ Shared shared;
   const size_t frame = blockIdx.x;
   const size_t n = size_t(p.tokens) * p.out_dim;
-  int16_t* u = clipped + frame * n;
-  if (kProject) project_frame(p, tokens + ptrdiff_t(frame) * frame_stride, u, shared);
-  if (kRelease) {
+  T* u = clipped + frame * n;
+  if constexpr (kProject) project_frame(p, tokens + ptrdiff_t(frame) * frame_stride, u, shared);
+  if constexpr (kRelease) {
     const uint64_t number = releases[frame];
     release_frame(p, u, keys + ptrdiff_t(frame) * key_stride, number, packed + frame * ((n * p.bits + 7) / 8), shared);
     __syncthreads();

@@ -23,8 +23,10 @@ struct MappingArgs {
   int bits;
 };
 
-// Steps 1 to 4. tokens: [batch, T, D], frames frame_stride floats apart, rows D apart; clipped: int16 [batch, T * d].
+// Steps 1 to 4. tokens: [batch, T, D], frames frame_stride floats apart, rows D apart; clipped: [batch, T * d],
+// int16, or whole numbers in float for runtimes that have no int16.
 int project(const MappingArgs& args, const float* tokens, ptrdiff_t frame_stride, int batch, int16_t* clipped, void* stream);
+int project(const MappingArgs& args, const float* tokens, ptrdiff_t frame_stride, int batch, float* clipped, void* stream);
 
 // Steps 5 and 6. Frame i is release number releases[i] under the 32 bytes at keys + i * key_stride (0: one key for all).
 // The kernel itself adds 1 to releases[i], so that a graph that is replayed never draws the same noise twice.

@@ -103,9 +103,10 @@ NarrowIndex narrow_index(const MappingParams& p) {
     return std::clamp(x / p.multiplier + (x % p.multiplier > 0), -kMost, kMost);
   };
   const int64_t high = first_with(half - 1), low = std::max(first_with(1 - half) - 1, -kMost);
+  // The product must not overflow, and where one step of a jumps over entries, it must not leave the table.
   const auto fits = [&](int64_t a) {
-    const int64_t x = a * p.multiplier + p.round;
-    return x >= INT32_MIN && x <= INT32_MAX;
+    const int64_t x = a * p.multiplier + p.round, index = x >> p.shift;
+    return x >= INT32_MIN && x <= INT32_MAX && index >= -half && index < half;
   };
   if (!fits(low) || !fits(high)) return n;
   n.fits = true;
