@@ -1,0 +1,13 @@
+# Sets RUYICAM_HAVE_TENSORRT, and says in one line why the plugin is left out. TENSORRT_ROOT: folder with include/ and lib/.
+set(RUYICAM_HAVE_TENSORRT OFF)
+set(TENSORRT_ROOT "" CACHE PATH "Folder with TensorRT's include/ and lib/")
+if(RUYICAM_HAVE_CUDA)
+  find_path(TENSORRT_INCLUDE NvInferRuntime.h HINTS ${TENSORRT_ROOT} PATH_SUFFIXES include)
+  find_library(TENSORRT_LIBRARY nvinfer HINTS ${TENSORRT_ROOT} PATH_SUFFIXES lib)
+  if(TENSORRT_INCLUDE AND TENSORRT_LIBRARY)
+    set(RUYICAM_HAVE_TENSORRT ON)
+    message(STATUS "TensorRT plugin: built with ${TENSORRT_INCLUDE}")
+  else()
+    message(STATUS "TensorRT plugin: left out, TensorRT's headers or library were not found (set TENSORRT_ROOT)")
+  endif()
+endif()
