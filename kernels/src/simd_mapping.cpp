@@ -23,7 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 // How a target multiplies: pairs of 16 bits on x86, row by row elsewhere. Bytes by fours are in vnni_mapping.cpp and
 // dotprod_mapping.cpp: Highway 1.0 has no operation for them.
 #undef RUYICAM_PAIRS
-#define RUYICAM_PAIRS HWY_ARCH_X86
+#define RUYICAM_PAIRS (HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128)
 
 template <bool kMultiply, class T>
 void quantize_row(const float* h, size_t n, float scale, T* q) {

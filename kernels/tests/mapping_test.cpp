@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <thread>
 
 #include "random_params.hpp"
+#include "ruyicam/kernels/preprocess.hpp"
 
 using namespace ruyicam::kernels;
 
@@ -55,4 +57,28 @@ TEST(Mapping, RefusesBadConstants) {
   p.bits = 8;
   p.weight.pop_back();
   EXPECT_THROW(Mapping{p}, std::invalid_argument);
+}
+
+// Objects share nothing but constants that never change.
+TEST(Mapping, ThreadsWithObjectsOfTheirOwnDoNotMeet) {
+  std::mt19937_64 rng(17);
+  const MappingParams p = random_params(rng, 12, 64, 8, 8);
+  std::vector<float> tokens(12 * 64);
+  for (auto& x : tokens) x = float(int(rng() % 400) - 200) / 100;
+  const std::vector<uint8_t> key(32, 7);
+  std::vector<std::vector<uint8_t>> got(4);
+  std::vector<std::thread> threads;
+  for (auto& out : got)
+    threads.emplace_back([&] {
+      Mapping mapping(p);
+      out.resize(mapping.packed_bytes());
+      const uint64_t release = 3;
+      for (int i = 0; i < 50; ++i) mapping.map(tokens.data(), 1, 0, 64, key.data(), 0, &release, out.data(), Backend::kSimd);
+      Preprocessor preprocessor({});
+      std::vector<uint8_t> frame(320 * 240, 9);
+      std::vector<int8_t> input(preprocessor.output_size());
+      for (int i = 0; i < 3; ++i) preprocessor.process(frame.data(), 320, 240, 320, input.data(), Backend::kSimd);
+    });
+  for (std::thread& t : threads) t.join();
+  for (const auto& out : got) EXPECT_EQ(out, got[0]);
 }
