@@ -1,0 +1,21 @@
+# Toolchain of the jetson presets: on the Jetson itself nothing; elsewhere a cross build against build/sysroot-arm64, which
+# setup/aarch64.sh makes, whose tests run under qemu.
+if(NOT CMAKE_HOST_SYSTEM_PROCESSOR STREQUAL "aarch64")
+  set(CMAKE_SYSTEM_NAME Linux)
+  set(CMAKE_SYSTEM_PROCESSOR aarch64)
+  set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+  set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
+  get_filename_component(CMAKE_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../build/sysroot-arm64 ABSOLUTE)
+  set(CMAKE_FIND_ROOT_PATH ${CMAKE_SYSROOT})
+  set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+  set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+  set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+  set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+  set(CMAKE_CROSSCOMPILING_EMULATOR "qemu-aarch64-static;-cpu;max;-L;${CMAKE_SYSROOT}")
+  set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+  set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CMAKE_SYSROOT})
+  set(ENV{PKG_CONFIG_LIBDIR} ${CMAKE_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${CMAKE_SYSROOT}/usr/share/pkgconfig)
+  set(ONNXRUNTIME_ROOT ${CMAKE_SYSROOT}/onnxruntime CACHE PATH "")
+  # A cross build has no CUDA libraries for the target; build on the Jetson for them.
+  set(RUYICAM_CUDA OFF CACHE STRING "" FORCE)
+endif()
