@@ -1,7 +1,8 @@
 # make demo [CLIP=path or URL]   plays a real clip the whole way
 # make test                      every test that needs no special hardware
-# Both do their own set-up first (make setup); a second run installs and builds nothing.
-.PHONY: setup demo test proto clean
+# make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
+# All do their own set-up first (make setup); a second run installs and builds nothing.
+.PHONY: setup demo test test-gpu proto clean
 .DELETE_ON_ERROR:
 
 setup:
@@ -18,6 +19,9 @@ test: setup
 	@.venv/bin/ruff check cloud export kernels tests
 	@ctest --preset default --no-tests=error
 	@.venv/bin/pytest
+
+test-gpu: setup
+	@bash setup/test-gpu.sh
 
 # Renews the description of the wire that the Python side reads.
 proto:

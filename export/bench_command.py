@@ -52,6 +52,12 @@ def kernels(as_json: JsonFlag = False) -> None:
         f"{m['read_bytes_per_second'] / 1e9:.1f} GB a second read, one core each"
     )
     console.print("Medians of one call, and by how much the others are slower; threads are the peers', ours takes one.")
-    _show("Mapping, steps 1 to 4", ["batch", "threads"], result["mapping"], "int8_peak_fraction", "of int8 peak")
+    _show("Mapping, steps 1 to 4", ["size", "batch", "threads"], result["mapping"], "int8_peak_fraction", "of int8 peak")
     _show("Key stream, noise and packing", ["batch"], result["release"], "", "")
     _show("Preprocessing", ["width", "height", "threads"], result["preprocess"], "bandwidth_fraction", "of bandwidth")
+    graphics = result["gpu"]
+    if "not_run" in graphics:
+        console.print(f"GPU: not run, {graphics['not_run']}")
+        return
+    console.print(f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; replayed graphs")
+    _show("Mapping on the GPU, steps 1 to 4", ["batch"], graphics["mapping"], "memory_roofline_fraction", "of bandwidth")

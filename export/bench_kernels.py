@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +17,16 @@ import torch
 
 from ruyicam.cloud.family import FamilyConfig
 from ruyicam.cloud.family.mapping import FeatureMapping
-from ruyicam.kernels import Mapping, Preprocessor, int8_peak, read_bandwidth, reference
+from ruyicam.kernels import Mapping, Preprocessor, int8_peak, read_bandwidth, read_once, reference
+
+from .bench_gpu import bench_gpu
 
 BATCHES = (1, 8, 64)
+# The default model's sizes, in which rounding tokens is most of the work, and wide ones, in which the products are.
+SIZES = {
+    "default": FamilyConfig(),
+    "wide": FamilyConfig(encoder={"tokens": 64, "dim": 512}, mapping={"out_dim": 64}),
+}
 FRAMES = ((1280, 720), (1920, 1080))
 # A round takes at least so long, or a clock tick would be seen; medians are over so many rounds.
 _ROUND_S, _ROUNDS = 0.02, 15
@@ -70,18 +79,22 @@ def _session(module: FeatureMapping, batch: int, threads: int) -> onnxruntime.In
             return module.exact(tokens)
 
     tokens = torch.zeros(batch, module.tokens, module.weight.shape[1])
-    program = torch.onnx.export(Exact().eval(), (tokens,), dynamo=True, verbose=False)
+    # It warns of operators of packages that are not used here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(Exact().eval(), (tokens,), dynamo=True, verbose=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def bench_mapping(batch: int, threads: int, peak: float) -> dict:
-    """Steps 1 to 4 of the mapping (rounding, products, table, exact clipping) in the default model's sizes.
+def bench_mapping(batch: int, threads: int, peak: float, size: str = "default") -> dict:
+    """Steps 1 to 4 of the mapping (rounding, products, table, exact clipping) in one of the SIZES.
 
     Every contender's result is compared with the reference first. `threads` is what the peers may use; ours uses one.
     """
-    config = FamilyConfig()
+    config = SIZES[size]
     torch.manual_seed(0)
     module = FeatureMapping(config).eval()
     params = module.params()
@@ -111,7 +124,7 @@ def bench_mapping(batch: int, threads: int, peak: float) -> dict:
     finally:
         torch.set_num_threads(before)
     products = batch * config.tokens * config.encoder.dim * config.mapping.out_dim
-    return _row(times, {"batch": batch, "threads": threads}) | {
+    return _row(times, {"size": size, "batch": batch, "threads": threads}) | {
         "int8_peak_fraction": products / (times["ours"]["median_us"] * 1e-6) / peak if peak else None
     }
 
@@ -158,13 +171,16 @@ class OpenCv:
         return np.clip(out, -127, 127).astype(np.int8)
 
 
-def bench_preprocess(width: int, height: int, threads: int, bandwidth: float) -> dict:
-    """One frame of luma to the default model's input, on frames that take turns so that no cache holds them."""
+def bench_preprocess(width: int, height: int, threads: int) -> dict:
+    """One frame of luma to the default model's input, on frames that take turns so that no cache holds them.
+
+    bandwidth_fraction: how long it takes only to read such a frame, beside it in the same rounds, over our time.
+    """
     sizes = FamilyConfig().input.model_dump(exclude={"rate_hz"})
     ours, plain, peer = Preprocessor(**sizes), Preprocessor(**sizes, backend="portable"), OpenCv(**sizes)
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (height, width), np.uint8) for _ in range(max(2, 256_000_000 // (width * height)))]
-    turn = {"ours": 0, "portable": 0, "opencv": 0}
+    turn = {"ours": 0, "portable": 0, "opencv": 0, "read": 0}
 
     def call(name: str, process: Callable[[np.ndarray], object]) -> Callable[[], object]:
         def run() -> object:
@@ -181,12 +197,14 @@ def bench_preprocess(width: int, height: int, threads: int, bandwidth: float) ->
                 "ours": call("ours", ours.process),
                 "portable": call("portable", plain.process),
                 "opencv": call("opencv", peer.process),
+                "read": call("read", read_once),
             }
         )
     finally:
         cv2.setNumThreads(before)
+    read = times.pop("read")
     row = _row(times, {"width": width, "height": height, "threads": threads})
-    return row | {"bandwidth_fraction": width * height / (row["ours"]["median_us"] * 1e-6) / bandwidth}
+    return row | {"read": read, "bandwidth_fraction": read["median_us"] / row["ours"]["median_us"]}
 
 
 def bench_kernels(progress: Progress = lambda what: None) -> dict:
@@ -196,15 +214,18 @@ def bench_kernels(progress: Progress = lambda what: None) -> dict:
     out: dict = {"machine": machine() | {"int8_macs_per_second": peak, "read_bytes_per_second": memory}}
     counts = sorted({1, os.cpu_count() or 1})
     out["mapping"] = []
-    for batch in BATCHES:
-        for threads in counts:
-            progress(f"mapping, batch {batch}, {threads} threads")
-            out["mapping"].append(bench_mapping(batch, threads, peak))
+    for size in SIZES:
+        for batch in BATCHES if size == "default" else BATCHES[-1:]:
+            for threads in counts:
+                progress(f"mapping, {size} sizes, batch {batch}, {threads} threads")
+                out["mapping"].append(bench_mapping(batch, threads, peak, size))
     progress("release")
     out["release"] = [bench_release()]
     out["preprocess"] = []
     for width, height in FRAMES:
         for threads in counts:
             progress(f"preprocessing {width}x{height}, {threads} threads")
-            out["preprocess"].append(bench_preprocess(width, height, threads, memory))
+            out["preprocess"].append(bench_preprocess(width, height, threads))
+    progress("GPU")
+    out["gpu"] = bench_gpu()
     return out

@@ -12,7 +12,7 @@ import numpy as np
 from . import reference
 from ._native import Mapping as _NativeMapping
 from ._native import Preprocessor as _NativePreprocessor
-from ._native import force_simd_target, int8_peak, read_bandwidth, simd_targets
+from ._native import force_simd_target, int8_peak, read_bandwidth, read_once, simd_targets
 from .noise import rounded_gaussian_cdf
 from .reference import MappingParams, unpack
 
@@ -25,6 +25,7 @@ __all__ = [
     "int8_peak",
     "native_constants",
     "read_bandwidth",
+    "read_once",
     "reference",
     "rounded_gaussian_cdf",
     "simd_targets",

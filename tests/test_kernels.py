@@ -59,10 +59,18 @@ def test_mapping_equal_bits_on_every_backend(seed, tokens, dim, out, bits, batch
     # Rows lie apart, so strides are exercised; NaN, infinities and huge values are tokens too.
     wide = rng.normal(0, 10 ** rng.uniform(-3, 6), (batch, tokens, dim + pad)).astype(np.float32)
     wide.ravel()[rng.integers(0, max(wide.size, 1), wide.size // 50)] = rng.choice([np.nan, np.inf, -np.inf, 0.0, 3e38])
-    h = wide[:, :, :dim]
+    if seed % 5 == 0:
+        wide[:] = rng.choice([0, -1e30, 1e30, np.nan])
+    # From any float on, so that no vector is aligned.
+    room = np.empty(wide.size + 16, np.float32)
+    h = room[seed % 16 : seed % 16 + wide.size].reshape(wide.shape)
+    h[:] = wide
+    h = h[:, :, :dim]
     key, first = rng.bytes(32), int(rng.integers(0, 2**63))
+    keys, numbers = rng.integers(0, 256, (batch, 32), np.uint8), rng.integers(0, 2**64, batch, np.uint64)
     u = mapping.project(h, "reference")
     z = mapping.release(u, key, first, "reference")
+    many = mapping.map(h, keys, numbers, "reference")
     assert (u.astype(np.int64) ** 2).sum(1).max(initial=0) <= mapping.params.clip**2
     for target in ("portable", *TARGETS):
         if target != "portable":
@@ -70,23 +78,29 @@ def test_mapping_equal_bits_on_every_backend(seed, tokens, dim, out, bits, batch
         name = "portable" if target == "portable" else "simd"
         np.testing.assert_array_equal(mapping.project(h, name), u, err_msg=target)
         np.testing.assert_array_equal(mapping.release(u, key, first, name), z, err_msg=target)
+        np.testing.assert_array_equal(mapping.map(h, keys, numbers, name), many, err_msg=target)
     force_simd_target("")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     grid=st.tuples(st.integers(1, 70), st.integers(1, 50)),
-    extra=st.tuples(st.integers(0, 200), st.integers(0, 120)),
+    extra=st.tuples(st.integers(0, 700), st.integers(0, 120)),
     pad=st.integers(0, 33),
+    offset=st.integers(0, 70),
     shift=st.integers(1, 16),
+    whole=st.booleans(),
 )
-def test_preprocess_equal_bits_on_every_backend(seed, grid, extra, pad, shift):
+def test_preprocess_equal_bits_on_every_backend(seed, grid, extra, pad, offset, shift, whole):
     rng = np.random.default_rng(seed)
     sizes = dict(width=grid[0], height=grid[1], background_shift=shift, mask_floor=int(rng.integers(0, 300)))
-    frames = rng.integers(0, 256, (4, grid[1] + extra[1], grid[0] + extra[0] + pad), dtype=np.uint8)
-    frames = frames[:, :, : grid[0] + extra[0]]
+    # Ratios as cameras have them too, and rows at any stride from any byte on.
+    width, height = (grid[0] * (extra[0] % 9 + 1), grid[1] * 3 // 2) if whole else (grid[0] + extra[0], grid[1] + extra[1])
+    room = rng.integers(0, 256, (4, offset + height * (width + pad)), dtype=np.uint8)
+    frames = room[:, offset:].reshape(4, height, width + pad)[:, :, :width]
     frames[1] = frames[0]
+    frames[3] = rng.choice([0, 255])
     plain = Preprocessor(**sizes, backend="reference")
     want = [plain.process(f) for f in frames]
     for target in ("portable", *TARGETS):

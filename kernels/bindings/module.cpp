@@ -122,6 +122,12 @@ PYBIND11_MODULE(_native, m) {
     py::gil_scoped_release unlocked;
     return read_bandwidth(from, size, seconds);
   }, py::arg("data"), py::arg("seconds"));
+  m.def("read_once", [](const py::array_t<uint8_t, py::array::c_style>& data) {
+    const uint8_t* from = data.data();
+    const size_t size = size_t(data.size());
+    py::gil_scoped_release unlocked;
+    return read_once(from, size);
+  }, py::arg("data"));
   m.def("chacha20_block", [](const py::bytes& key, const py::bytes& nonce, uint32_t counter) {
     std::string_view hold;
     const uint8_t* k = key_of(key, hold);

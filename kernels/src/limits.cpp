@@ -59,16 +59,23 @@ double int8_peak(double seconds) {
   return 0 * seconds;
 }
 
-double read_bandwidth(const uint8_t* data, size_t size, double seconds) {
+uint64_t read_once(const uint8_t* data, size_t size) {
   const size_t words = size / sizeof(uint64_t);
   const auto* from = reinterpret_cast<const uint64_t*>(data);
-  return rate(seconds, double(words * sizeof(uint64_t)), [&] {
-    uint64_t a = 0, b = 0, c = 0, d = 0;
-    for (size_t i = 0; i + 32 <= words; i += 32)
-      for (size_t k = 0; k < 32; k += 4) {
-        a ^= from[i + k], b ^= from[i + k + 1], c ^= from[i + k + 2], d ^= from[i + k + 3];
-      }
-    asm volatile("" : : "r"(a ^ b ^ c ^ d));
+  uint64_t a = 0, b = 0, c = 0, d = 0;
+  size_t i = 0;
+  for (; i + 32 <= words; i += 32)
+    for (size_t k = 0; k < 32; k += 4) {
+      a ^= from[i + k], b ^= from[i + k + 1], c ^= from[i + k + 2], d ^= from[i + k + 3];
+    }
+  for (i *= sizeof(uint64_t); i < size; ++i) a ^= data[i];
+  return a ^ b ^ c ^ d;
+}
+
+double read_bandwidth(const uint8_t* data, size_t size, double seconds) {
+  return rate(seconds, double(size), [&] {
+    const uint64_t all = read_once(data, size);
+    asm volatile("" : : "r"(all));
   });
 }
 

@@ -13,10 +13,11 @@ RUYICAM_VNNI inline __m512i load(const uint8_t* p, __mmask64 keep) {
   return kWhole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(keep, p);
 }
 
-// Left and right sums of sixteen groups from column x on, over a span of rows.
+// Left and right sums of sixteen groups from column x on, over a span of rows; not kWhole: of the first `some` columns.
 template <bool kWhole>
-RUYICAM_VNNI inline void sum_sixteen(const AverageArgs& args, const RowParts& rows, int x, uint32_t* left, uint32_t* right) {
-  const __mmask64 keep = kWhole ? ~__mmask64(0) : (__mmask64(1) << (args.width - x)) - 1;
+RUYICAM_VNNI inline void sum_sixteen(const AverageArgs& args, const RowParts& rows, int x, uint32_t* left, uint32_t* right,
+                                     int some = 64) {
+  const __mmask64 keep = kWhole ? ~__mmask64(0) : (__mmask64(1) << some) - 1;
   const __m512i wl = load<kWhole>(args.groups.left.data() + x, keep), wr = load<kWhole>(args.groups.right.data() + x, keep);
   const __m512i pixel = _mm512_set1_epi32(int32_t(args.rows.pixel));
   __m512i l = _mm512_setzero_si512(), r = l;
@@ -107,6 +108,9 @@ RUYICAM_VNNI void average(const AverageArgs& args) {
   const size_t cells = args.columns.spans.size();
   uint32_t *left = args.sums, *right = left + args.groups.count + kGroupPadding;
   int32_t* cell = args.current;
+  // Columns before the first whole line of the cache, if those of all rows begin alike: loads that cross lines take twice.
+  const int before = int(-reinterpret_cast<uintptr_t>(args.luma) % 64);
+  const int head = args.stride % 64 == 0 && before % 4 == 0 && before < args.width ? before : 0;
   const ptrdiff_t steps = args.width / 64 + ptrdiff_t(cells + 31) / 32;
   // What lies between the rows of a wide stride is not worth fetching.
   const bool dense = args.stride >= args.width && args.stride < 2 * args.width;
@@ -115,11 +119,12 @@ RUYICAM_VNNI void average(const AverageArgs& args) {
     Ahead ahead(args.luma + (spans[y].first + spans[y].count) * args.stride, bytes, steps);
     const RowParts rows(args, spans[y]);
     int x = 0;
+    if (head > 0) sum_sixteen<false>(args, rows, 0, left, right, x = head);
     for (; x + 64 <= args.width; x += 64) {
       ahead.step();
       sum_sixteen<true>(args, rows, x, left, right);
     }
-    if (x < args.width) sum_sixteen<false>(args, rows, x, left, right);
+    if (x < args.width) sum_sixteen<false>(args, rows, x, left, right, args.width - x);
     for (size_t j = 0; j < cells; j += 8) {
       if (j % 32 == 0) ahead.step();
       const __mmask8 keep = cells - j >= 8 ? 0xff : __mmask8((1u << (cells - j)) - 1);

@@ -12,4 +12,7 @@ double int8_peak(double seconds);
 // Bytes a second that one core reads from `data`; give more than the caches hold to measure memory.
 double read_bandwidth(const uint8_t* data, size_t size, double seconds);
 
+// Reads it all once, in order; the result depends on every byte.
+uint64_t read_once(const uint8_t* data, size_t size);
+
 }  // namespace ruyicam::kernels
