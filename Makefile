@@ -1,8 +1,11 @@
 # make demo [CLIP=path or URL]   plays a real clip the whole way
 # make test                      every test that needs no special hardware
 # make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
+# make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
+# make fuzz [SECONDS=600]        the fuzz targets, so long each (clang++-19)
 # All do their own set-up first (make setup); a second run installs and builds nothing.
-.PHONY: setup demo test test-gpu proto clean
+.PHONY: setup demo test test-gpu test-aarch64 fuzz proto clean
+SECONDS ?= 600
 .DELETE_ON_ERROR:
 
 setup:
@@ -22,6 +25,21 @@ test: setup
 
 test-gpu: setup
 	@bash setup/test-gpu.sh
+
+test-aarch64: setup
+	@bash setup/aarch64.sh
+	@for preset in jetson-orin jetson-thor; do \
+	  cmake --preset $$preset > build/configure.log && cmake --build build/$$preset > build/build.log || { tail -n 40 build/build.log; exit 1; }; \
+	  ctest --preset $$preset --no-tests=error || exit 1; \
+	done
+
+fuzz:
+	@cmake --preset fuzz > /dev/null && cmake --build build/fuzz > /dev/null
+	@for target in mapping preprocess; do \
+	  mkdir -p build/fuzz/corpus/$$target; \
+	  build/fuzz/kernels/$${target}_fuzz -max_total_time=$(SECONDS) -max_len=8192 -timeout=30 \
+	    -artifact_prefix=build/fuzz/$$target- build/fuzz/corpus/$$target || exit 1; \
+	done
 
 # Renews the description of the wire that the Python side reads.
 proto:

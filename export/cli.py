@@ -66,7 +66,7 @@ def export(
     sign: Annotated[Path, typer.Option(help="Ed25519 private key, PEM; see 'ruyicam keys new'")],
     frames: Annotated[Path | None, typer.Option(help="clip to compare ONNX Runtime with PyTorch on")] = None,
     version: Annotated[str, typer.Option(help="version written into the manifest")] = "1",
-    op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own one")] = "plain",
+    op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own")] = "plain",
     as_json: JsonFlag = False,
 ) -> None:
     """Make a signed device bundle of a checkpoint."""

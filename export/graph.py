@@ -73,7 +73,7 @@ def empty_history(family: Family) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def operator_library() -> Path:
-    """The library of our ONNX operators: $RUYICAM_ORT_LIBRARY or this checkout's build. RuyicamError(USAGE) if there is none."""
+    """Our ONNX operators as a library: $RUYICAM_ORT_LIBRARY or this checkout's build. RuyicamError(USAGE) if there is none."""
     built = Path(__file__).resolve().parent.parent / "build" / "default" / "kernels" / "libruyicam-ort.so"
     library = Path(os.environ.get("RUYICAM_ORT_LIBRARY", built))
     if not library.is_file():

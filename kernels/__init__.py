@@ -116,12 +116,21 @@ class Preprocessor:
         self._backend = backend
         self._impl: Any = reference.Preprocessor(**sizes) if backend == "reference" else _NativePreprocessor(**sizes)
 
-    def process(self, luma: Any) -> np.ndarray:
-        """luma uint8 [h, w], rows at any stride -> int8 [3, height, width]. ValueError for a frame under the grid."""
+    def process(self, luma: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """luma uint8 [h, w], rows at any stride -> int8 [3, height, width], in `out` (contiguous) if it is given.
+
+        Raises ValueError for a frame under the grid, TypeError for another dtype.
+        """
         luma = _view(luma, np.uint8, "luma")
+        if out is not None and not (isinstance(out, np.ndarray) and out.dtype == np.int8 and out.flags.c_contiguous):
+            raise TypeError("out must be a contiguous int8 NumPy array")
         if self._backend == "reference":
-            return self._impl.process(luma)
-        return self._impl.process(luma, self._backend)
+            made = self._impl.process(luma)
+            if out is None:
+                return made
+            np.copyto(out, made)
+            return out
+        return self._impl.process(luma, out, self._backend)
 
     def reset(self) -> None:
         """Forgets all frames: the next one starts a new background."""

@@ -42,7 +42,7 @@ class _Array:
 
 
 def _array(x: Any, dtype: str, name: str, shape: tuple[int | None, ...], contiguous: bool = True) -> _Array:
-    """Pointer, shape and strides in bytes of a CUDA array. TypeError for another kind or dtype, ValueError for another shape."""
+    """Pointer, shape, strides in bytes of a CUDA array. TypeError for another kind or dtype, ValueError for another shape."""
     if hasattr(x, "detach"):
         x = x.detach()
     if not hasattr(x, "__cuda_array_interface__") and hasattr(x, "__dlpack__"):

@@ -9,6 +9,7 @@ if [ -n "$reason" ]; then
   exit 0
 fi
 "$test" --gtest_filter='CudaParity*'
+.venv/bin/pytest -q tests/test_gpu.py
 if command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 1 "$test" --gtest_filter='CudaParity*'

@@ -110,7 +110,8 @@ class _CudaArray:
     """What a CUDA array says of itself, without one."""
 
     def __init__(self, typestr, shape, strides=None):
-        self.__cuda_array_interface__ = {"typestr": typestr, "shape": shape, "strides": strides, "data": (4096, False), "version": 3}
+        what = {"typestr": typestr, "shape": shape, "strides": strides}
+        self.__cuda_array_interface__ = what | {"data": (4096, False), "version": 3}
 
 
 def test_cuda_arrays_are_checked_before_anything_is_launched():

@@ -1,7 +1,9 @@
-// Every kernel, portable beside SIMD, in one run; `--benchmark_filter=` picks some.
+// Every kernel on every target of this processor, beside the portable one, in one run; `--benchmark_filter=` picks some.
 #include <benchmark/benchmark.h>
 
 #include <random>
+#include <string>
+#include <vector>
 
 #include "../tests/random_params.hpp"
 #include "ruyicam/kernels/limits.hpp"
@@ -17,7 +19,10 @@ constexpr int kTokens = 12, kIn = 64, kOut = 8;
 Mapping default_mapping() {
   std::mt19937_64 rng(1);
   MappingParams p = random_params(rng, kTokens, kIn, kOut, 8);
-  p.clip = 304;
+  p.input_scale = 1.0f / 32, p.multiplier = 1280, p.round = 1 << 15, p.shift = 16, p.clip = 304;
+  for (int i = 0; i < kOut; ++i) p.bias[size_t(i)] = 100 * i;
+  p.lut.resize(256);
+  for (int i = 0; i < 256; ++i) p.lut[size_t(i)] = int16_t((i - 128) * 3 / 8);
   p.noise_cdf.clear();
   for (int i = 0; i < 152; ++i) p.noise_cdf.push_back(rng());
   std::sort(p.noise_cdf.begin(), p.noise_cdf.end());
@@ -76,14 +81,30 @@ void limits(benchmark::State& state) {
   }
 }
 
-BENCHMARK(limits)->Iterations(1);
-BENCHMARK_CAPTURE(project, portable, Backend::kPortable);
-BENCHMARK_CAPTURE(project, simd, Backend::kSimd);
-BENCHMARK_CAPTURE(release, portable, Backend::kPortable);
-BENCHMARK_CAPTURE(release, simd, Backend::kSimd);
-BENCHMARK_CAPTURE(preprocess, portable, Backend::kPortable)->Args({1280, 720})->Args({1920, 1080});
-BENCHMARK_CAPTURE(preprocess, simd, Backend::kSimd)->Args({1280, 720})->Args({1920, 1080})->Args({1000, 562});
+// One benchmark a target: "portable" is the truth, the others are its twins.
+template <class Run>
+void on_every_target(const std::string& name, Run run, const std::vector<std::vector<int64_t>>& sizes = {}) {
+  std::vector<std::string> targets = simd_targets();
+  targets.insert(targets.begin(), "portable");
+  for (const std::string& target : targets) {
+    auto* b = benchmark::RegisterBenchmark((name + "/" + target).c_str(), [=](benchmark::State& state) {
+      const bool portable = target == "portable";
+      if (!portable) force_simd_target(target);
+      run(state, portable ? Backend::kPortable : Backend::kSimd);
+      force_simd_target("");
+    });
+    for (const auto& size : sizes) b->Args(size);
+  }
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  benchmark::RegisterBenchmark("limits", limits)->Iterations(1);
+  on_every_target("project", project);
+  on_every_target("release", release);
+  on_every_target("preprocess", preprocess, {{1280, 720}, {1920, 1080}, {1000, 562}});
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

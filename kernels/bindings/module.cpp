@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <stdexcept>
 
 #include "ruyicam/kernels/chacha20.hpp"
@@ -97,11 +98,17 @@ py::array_t<uint8_t> release(Mapping& self, const py::array_t<int16_t, py::array
   return out;
 }
 
-py::array_t<int8_t> preprocess(Preprocessor& self, const py::array_t<uint8_t>& luma, const std::string& backend) {
+using Input = py::array_t<int8_t, py::array::c_style>;
+
+Input preprocess(Preprocessor& self, const py::array_t<uint8_t>& luma, const std::optional<Input>& given,
+                 const std::string& backend) {
   const py::buffer_info info = luma.request();
   if (info.ndim != 2) throw std::invalid_argument("luma must be [height, width] uint8");
+  const py::ssize_t planes = 3, height = self.params().height, width = self.params().width;
+  if (given && (given->ndim() != 3 || given->shape(0) != planes || given->shape(1) != height || given->shape(2) != width))
+    throw std::invalid_argument("out must be [3, " + std::to_string(height) + ", " + std::to_string(width) + "] int8");
   const py::ssize_t stride = row_stride_of(info, 1);
-  py::array_t<int8_t> out({py::ssize_t(3), py::ssize_t(self.params().height), py::ssize_t(self.params().width)});
+  Input out = given ? *given : Input({planes, height, width});
   const Backend b = backend_of(backend);
   int8_t* to = out.mutable_data();
   py::gil_scoped_release unlocked;

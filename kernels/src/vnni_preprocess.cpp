@@ -28,10 +28,17 @@ RUYICAM_VNNI inline void sum_sixteen(const AverageArgs& args, const RowParts& ro
     add_products(l, pixels, wl);
     add_products(r, pixels, wr);
   }
-  l = _mm512_mullo_epi32(l, pixel);
-  r = _mm512_mullo_epi32(r, pixel);
+  if (args.rows.pixel > 1) {
+    l = _mm512_mullo_epi32(l, pixel);
+    r = _mm512_mullo_epi32(r, pixel);
+  }
   for (int i = 0; i < rows.parts; ++i) {
     const __m512i pixels = load<kWhole>(rows.part[i] + x, keep), weight = _mm512_set1_epi32(int32_t(rows.weight[i]));
+    if (rows.weight[i] == 1) {
+      add_products(l, pixels, wl);
+      add_products(r, pixels, wr);
+      continue;
+    }
     __m512i pl = _mm512_setzero_si512(), pr = pl;
     add_products(pl, pixels, wl);
     add_products(pr, pixels, wr);
