@@ -54,7 +54,7 @@ RUYICAM_VNNI inline void sum_sixteen(const AverageArgs& args, const RowParts& ro
 class Ahead {
  public:
   // `bytes` from `from` on, in about `steps` steps.
-  Ahead(const uint8_t* from, ptrdiff_t bytes, ptrdiff_t steps) : next_(from), lines_((bytes / 64 + steps) / steps) {}
+  Ahead(const uint8_t* from, ptrdiff_t bytes, ptrdiff_t steps) : next_(from), lines_((bytes + 64 * steps - 1) / (64 * steps)) {}
   void step() {
     for (ptrdiff_t i = 0; i < lines_; ++i, next_ += 64) __builtin_prefetch(next_, 0, 2);
   }
@@ -122,7 +122,7 @@ RUYICAM_VNNI void average(const AverageArgs& args) {
   // What lies between the rows of a wide stride is not worth fetching.
   const bool dense = args.stride >= args.width && args.stride < 2 * args.width;
   for (size_t y = 0; y < spans.size(); ++y, cell += cells) {
-    const ptrdiff_t bytes = dense && y + 1 < spans.size() ? spans[y + 1].count * args.stride : -64 * steps;
+    const ptrdiff_t bytes = dense && y + 1 < spans.size() ? spans[y + 1].count * args.stride : 0;
     Ahead ahead(args.luma + (spans[y].first + spans[y].count) * args.stride, bytes, steps);
     const RowParts rows(args, spans[y]);
     int x = 0;
