@@ -11,23 +11,40 @@
 namespace ruyicam::kernels {
 namespace {
 
-// The twin by hand that goes with the best of Highway's targets, as a suffix of its name; empty where there is none.
-std::string extension() {
-  if (vnni::runs_here()) return "_VNNI";
-  if (dotprod::runs_here()) return "_DOTPROD";
-  return "";
+struct Named {
+  Extension extension;
+  const char* suffix;
+};
+
+// Twins by hand that this processor can run, best first; they go with the best of Highway's targets.
+std::vector<Named> extensions() {
+  std::vector<Named> all;
+  if (vnni::runs_here()) all.push_back({Extension::kVnni, "_VNNI"});
+  if (i8mm::runs_here() && dotprod::runs_here()) all.push_back({Extension::kI8mm, "_I8MM"});
+  if (dotprod::runs_here()) all.push_back({Extension::kDotprod, "_DOTPROD"});
+  return all;
 }
 
-std::atomic<bool> extended{true};
+Extension best() {
+  const std::vector<Named> all = extensions();
+  return all.empty() ? Extension::kNone : all.front().extension;
+}
+
+std::atomic<Extension>& chosen() {
+  static std::atomic<Extension> extension{best()};
+  return extension;
+}
 
 }  // namespace
 
-bool use_extension() { return extended.load(std::memory_order_relaxed); }
+Extension extension() { return chosen().load(std::memory_order_relaxed); }
 
 std::vector<std::string> simd_targets() {
   std::vector<std::string> names;
   for (const int64_t target : hwy::SupportedAndGeneratedTargets()) names.emplace_back(hwy::TargetName(target));
-  if (!names.empty() && !extension().empty()) names.insert(names.begin(), names.front() + extension());
+  const std::vector<Named> all = extensions();
+  for (auto named = all.rbegin(); named != all.rend() && !names.empty(); ++named)
+    names.insert(names.begin(), hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()) + std::string(named->suffix));
   return names;
 }
 
@@ -35,14 +52,18 @@ void force_simd_target(const std::string& name) {
   hwy::SetSupportedTargetsForTest(0);
   const std::vector<int64_t> targets = hwy::SupportedAndGeneratedTargets();
   int64_t wanted = 0;
-  bool found = name.empty(), with_extension = found;
-  if (!found && !extension().empty() && name == hwy::TargetName(targets.front()) + extension())
-    found = with_extension = true, wanted = targets.front();
-  for (const int64_t target : targets)
+  bool found = name.empty();
+  Extension taken = found ? best() : Extension::kNone;
+  for (const int64_t target : targets) {
     if (!found && name == hwy::TargetName(target)) found = true, wanted = target;
+    if (target != targets.front()) continue;
+    for (const Named& named : extensions())
+      if (!found && name == hwy::TargetName(target) + std::string(named.suffix))
+        found = true, wanted = target, taken = named.extension;
+  }
   if (!found)
     throw std::invalid_argument("SIMD target '" + name + "' is not available on this machine; see simd_targets()");
-  extended = with_extension;
+  chosen() = taken;
   hwy::SetSupportedTargetsForTest(wanted);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }

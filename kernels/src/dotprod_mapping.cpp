@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "dotprod.hpp"
+#include "arm.hpp"
 
 #ifndef HWCAP_ASIMDDP
 #define HWCAP_ASIMDDP (1 << 20)
@@ -16,28 +16,6 @@ namespace ruyicam::kernels::dotprod {
 namespace {
 
 constexpr int kGroups = 2;  // of four outputs
-
-template <bool kMultiply>
-RUYICAM_DOTPROD inline int16x8_t quantize(const float* h, float32x4_t scale) {
-  const float32x4_t a = vld1q_f32(h), b = vld1q_f32(h + 4);
-  // Converting takes NaN to 0 and saturates.
-  const int32x4_t x = vcvtnq_s32_f32(kMultiply ? vmulq_f32(a, scale) : vdivq_f32(a, scale));
-  const int32x4_t y = vcvtnq_s32_f32(kMultiply ? vmulq_f32(b, scale) : vdivq_f32(b, scale));
-  return vcombine_s16(vqmovn_s32(x), vqmovn_s32(y));
-}
-
-template <bool kMultiply>
-RUYICAM_DOTPROD void quantize_row(const float* h, int n, float scale, int8_t* q) {
-  const float32x4_t s = vdupq_n_f32(kMultiply ? 1.0f / scale : scale);
-  const int8x16_t least = vdupq_n_s8(-127);
-  int i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const int8x16_t x = vcombine_s8(vqmovn_s16(quantize<kMultiply>(h + i, s)), vqmovn_s16(quantize<kMultiply>(h + i + 8, s)));
-    vst1q_s8(q + i, vmaxq_s8(x, least));
-  }
-  for (; i < n; ++i) q[i] = kernels::quantize(h[i], scale);
-  for (; i % 16 != 0; ++i) q[i] = 0;
-}
 
 // kT tokens and eight outputs from output j on.
 template <int kT>
@@ -73,11 +51,10 @@ bool runs_here() {
 
 RUYICAM_DOTPROD void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
   auto* q = static_cast<int8_t*>(args.scratch);
-  const size_t row = (size_t(args.in_dim) + 15) / 16 * 16;
-  const auto quantize = has_exact_inverse(args.scale) ? quantize_row<true> : quantize_row<false>;
+  const size_t row = arm::row_bytes(args.in_dim);
   for (int t = 0; t < args.tokens;) {
     const int rows = args.tokens - t >= 4 ? 4 : 1;
-    for (int i = 0; i < rows; ++i) quantize(tokens + (t + i) * row_stride, args.in_dim, args.scale, q + size_t(i) * row);
+    arm::quantize_rows(args, tokens + t * row_stride, row_stride, rows, q);
     for (int j = 0; j < args.out_dim; j += 4 * kGroups)
       (rows == 4 ? outputs<4> : outputs<1>)(args, q, row, j, u + t * args.out_dim);
     t += rows;

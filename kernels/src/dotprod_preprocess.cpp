@@ -2,7 +2,7 @@
 #include "steps.hpp"
 
 #if defined(__aarch64__) && defined(__linux__) && defined(__GNUC__)
-#include "dotprod.hpp"
+#include "arm.hpp"
 
 namespace ruyicam::kernels::dotprod {
 namespace {

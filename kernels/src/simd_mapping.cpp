@@ -183,14 +183,18 @@ HWY_EXPORT(clip_l2);
 
 namespace simd {
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
-  if (use_extension()) {
-    if (vnni::runs_here() && vnni::can(args)) return vnni::project(args, tokens, row_stride, u);
-    if (dotprod::runs_here()) return dotprod::project(args, tokens, row_stride, u);
+  switch (extension()) {
+    case Extension::kVnni:
+      if (vnni::can(args)) return vnni::project(args, tokens, row_stride, u);
+      break;
+    case Extension::kDotprod: return dotprod::project(args, tokens, row_stride, u);
+    case Extension::kI8mm: return i8mm::project(args, tokens, row_stride, u);
+    case Extension::kNone: break;
   }
   HWY_DYNAMIC_DISPATCH(project)(args, tokens, row_stride, u);
 }
 void clip_l2(int16_t* u, size_t n, int32_t clip) {
-  if (use_extension() && vnni::runs_here()) return vnni::clip_l2(u, n, clip);
+  if (extension() == Extension::kVnni) return vnni::clip_l2(u, n, clip);
   HWY_DYNAMIC_DISPATCH(clip_l2)(u, n, clip);
 }
 }  // namespace simd

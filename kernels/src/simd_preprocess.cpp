@@ -133,10 +133,9 @@ HWY_EXPORT(temporal);
 
 namespace simd {
 void average(const AverageArgs& args) {
-  if (use_extension()) {
-    if (vnni::runs_here() && vnni::can(args)) return vnni::average(args);
-    if (dotprod::runs_here() && dotprod::can(args)) return dotprod::average(args);
-  }
+  const Extension e = extension();
+  if (e == Extension::kVnni && vnni::can(args)) return vnni::average(args);
+  if ((e == Extension::kDotprod || e == Extension::kI8mm) && dotprod::can(args)) return dotprod::average(args);
   HWY_DYNAMIC_DISPATCH(average)(args);
 }
 void temporal(const TemporalArgs& args) { HWY_DYNAMIC_DISPATCH(temporal)(args); }

@@ -162,8 +162,14 @@ bool can(const AverageArgs& args);
 void average(const AverageArgs& args);
 }  // namespace dotprod
 
-// Whether the target in use may take its twin by hand; see dispatch.hpp.
-bool use_extension();
+namespace i8mm {
+bool runs_here();
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+}  // namespace i8mm
+
+// Which twins by hand the target in use takes; those of i8mm come on top of those of dotprod. See dispatch.hpp.
+enum class Extension { kNone, kVnni, kDotprod, kI8mm };
+Extension extension();
 
 // A division by a power of two is a multiplication, to the last bit.
 bool has_exact_inverse(float scale);

@@ -82,3 +82,12 @@ TEST(Mapping, ThreadsWithObjectsOfTheirOwnDoNotMeet) {
   for (std::thread& t : threads) t.join();
   for (const auto& out : got) EXPECT_EQ(out, got[0]);
 }
+
+TEST(Mapping, TargetsAreNamedAndForcedByName) {
+  const std::vector<std::string> all = simd_targets();
+  ASSERT_FALSE(all.empty());
+  for (const std::string& name : all) force_simd_target(name);
+  EXPECT_THROW(force_simd_target(all.back() + "_NONE"), std::invalid_argument);
+  force_simd_target("");
+  for (const std::string& name : all) RecordProperty(name, 1);
+}
