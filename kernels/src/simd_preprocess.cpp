@@ -138,7 +138,10 @@ void average(const AverageArgs& args) {
   if ((e == Extension::kDotprod || e == Extension::kI8mm) && dotprod::can(args)) return dotprod::average(args);
   HWY_DYNAMIC_DISPATCH(average)(args);
 }
-void temporal(const TemporalArgs& args) { HWY_DYNAMIC_DISPATCH(temporal)(args); }
+void temporal(const TemporalArgs& args) {
+  if (extension() == Extension::kVnni) return vnni::temporal(args);
+  HWY_DYNAMIC_DISPATCH(temporal)(args);
+}
 }  // namespace simd
 }  // namespace ruyicam::kernels
 #endif  // HWY_ONCE

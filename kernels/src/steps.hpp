@@ -153,6 +153,7 @@ void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride,
 void clip_l2(int16_t* u, size_t n, int32_t clip);
 bool can(const AverageArgs& args);
 void average(const AverageArgs& args);
+void temporal(const TemporalArgs& args);
 }  // namespace vnni
 
 namespace dotprod {

@@ -1,4 +1,4 @@
-// The area average by hand for AVX-512 with VNNI: every 32-bit lane adds up four neighbouring pixels over the rows of a cell,
+// The preprocessing by hand for AVX-512 with VNNI. The area average: every 32-bit lane adds up four neighbouring pixels over the rows of a cell,
 // weighted once as part of the cell on the left and once as part of that on the right; lanes make cells once a row of the grid.
 #include "steps.hpp"
 
@@ -141,6 +141,36 @@ RUYICAM_VNNI void average(const AverageArgs& args) {
   }
 }
 
+// 32 cells at a time: all but the background fits 16 bits.
+RUYICAM_VNNI void temporal(const TemporalArgs& args) {
+  const __m512i zero = _mm512_setzero_si512(), full = _mm512_set1_epi16(128), grey = _mm512_set1_epi16(2048);
+  const __m512i least = _mm512_set1_epi16(-127), four = _mm512_set1_epi16(4), floor = _mm512_set1_epi16(int16_t(args.floor));
+  // Packing interleaves its two halves by lanes of 128 bits; this is the order before.
+  const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m128i shift = _mm_cvtsi32_si128(args.shift);
+  size_t i = 0;
+  for (; i + 32 <= args.cells; i += 32) {
+    const __m512i a0 = _mm512_loadu_si512(args.current + i), a1 = _mm512_loadu_si512(args.current + i + 16);
+    const __m512i b0 = _mm512_loadu_si512(args.background + i), b1 = _mm512_loadu_si512(args.background + i + 16);
+    const __m512i before = _mm512_packs_epi32(_mm512_loadu_si512(args.previous + i), _mm512_loadu_si512(args.previous + i + 16));
+    const __m512i a = _mm512_packs_epi32(a0, a1);
+    const __m512i from = _mm512_sub_epi16(a, _mm512_packs_epi32(_mm512_srai_epi32(b0, 8), _mm512_srai_epi32(b1, 8)));
+    const __m512i w = _mm512_min_epi16(_mm512_max_epi16(_mm512_sub_epi16(_mm512_abs_epi16(from), floor), zero), full);
+    const __m512i luma = _mm512_srai_epi16(_mm512_mullo_epi16(_mm512_srai_epi16(_mm512_sub_epi16(a, grey), 4), w), 7);
+    const __m512i near = _mm512_srai_epi16(_mm512_add_epi16(_mm512_sub_epi16(a, before), four), 3);
+    const __m512i far = _mm512_srai_epi16(_mm512_add_epi16(from, four), 3);
+    const __m512i out[3] = {luma, _mm512_max_epi16(near, least), _mm512_max_epi16(far, least)};
+    for (size_t k = 0; k < 3; ++k)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(args.out + k * args.cells + i),
+                          _mm512_cvtsepi16_epi8(_mm512_permutexvar_epi64(order, out[k])));
+    const __m512i c0 = _mm512_sra_epi32(_mm512_sub_epi32(_mm512_slli_epi32(a0, 8), b0), shift);
+    const __m512i c1 = _mm512_sra_epi32(_mm512_sub_epi32(_mm512_slli_epi32(a1, 8), b1), shift);
+    _mm512_storeu_si512(args.background + i, _mm512_add_epi32(b0, c0));
+    _mm512_storeu_si512(args.background + i + 16, _mm512_add_epi32(b1, c1));
+  }
+  if (i < args.cells) portable::temporal_from(args, i);
+}
+
 }  // namespace ruyicam::kernels::vnni
 
 #else
@@ -148,5 +178,6 @@ RUYICAM_VNNI void average(const AverageArgs& args) {
 namespace ruyicam::kernels::vnni {
 bool can(const AverageArgs&) { return false; }
 void average(const AverageArgs&) {}
+void temporal(const TemporalArgs&) {}
 }  // namespace ruyicam::kernels::vnni
 #endif
