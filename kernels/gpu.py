@@ -1,7 +1,7 @@
 """The kernels on CUDA arrays of any library: torch tensors, CuPy, pycuda, and whatever has `__cuda_array_interface__`.
 
-Launches go to the given stream (torch's current one by default) and are never waited for; nothing is allocated on the way
-if `out` is given, so calls can be captured into a CUDA graph. Constants and state live on the device that is current when
+Launches go to the given stream (torch's current one by default) and are never waited for; `GpuMapping` allocates nothing on
+the way if `out` is given, so its calls can be captured into a CUDA graph. Constants and state live on the device that is current when
 an object is made.
 """
 
@@ -177,8 +177,11 @@ class GpuPreprocessor:
         """Forgets all frames: the next one starts a new background."""
         self._previous.fill_(_cuda.NOT_STARTED)
 
-    def process(self, luma: Any, out: Any = None, stream: Any = None) -> Any:
-        """luma uint8 [batch, h, w], rows at any stride -> int8 [batch, 3, height, width]."""
+    def process(self, luma: Any, out: Any = None) -> Any:
+        """luma uint8 [batch, h, w], rows at any stride -> int8 [batch, 3, height, width], on torch's current stream.
+
+        The table of frames is made on the way, in torch's memory and on that stream, which a captured graph keeps.
+        """
         import torch
 
         batch, (width, height, *_) = self._previous.shape[0], self._sizes
@@ -191,6 +194,6 @@ class GpuPreprocessor:
         to = _array(out, "int8", "out", (batch, 3, height, width))
         _cuda.preprocess(
             *self._sizes, w, h, planes.data_ptr(), a.strides[1], batch, self._previous.data_ptr(), self._background.data_ptr(),
-            to.pointer, _stream(stream),
+            to.pointer, _stream(None),
         )  # fmt: skip
         return out

@@ -6,6 +6,7 @@ Importing this module registers them. On CPU they run the compiled kernels, on C
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ _SLOPE_SHARE = 32
 
 @functools.lru_cache(maxsize=16)
 def _mapping(
-    kind: type, tokens: int, in_dim: int, weight: bytes, bias: bytes, lut: bytes, cdf: bytes, input_scale: float,
+    owner: tuple[int, str], kind: type, tokens: int, in_dim: int, weight: bytes, bias: bytes, lut: bytes, cdf: bytes, input_scale: float,
     multiplier: int, round: int, shift: int, clip: int, bits: int,
 ) -> Any:  # fmt: skip
     w = np.frombuffer(weight, np.int8).reshape(-1, in_dim)
@@ -34,10 +35,15 @@ def _bytes(x: torch.Tensor) -> bytes:
     return x.detach().cpu().contiguous().numpy().tobytes()
 
 
+def _owner(x: torch.Tensor) -> tuple[int, str]:
+    """Thread and device: a mapping serves one thread at a time, and its constants lie on one device."""
+    return threading.get_ident(), str(x.device)
+
+
 def _projecting(kind: type, tokens, weight, bias, lut, *constants):
     """The mapping of these constants as `kind`; those of the latest calls are kept."""
     sizes = tokens.shape[1], tokens.shape[2]
-    return _mapping(kind, *sizes, _bytes(weight), _bytes(bias), _bytes(lut), _NO_NOISE.tobytes(), *constants, 16)
+    return _mapping(_owner(tokens), kind, *sizes, _bytes(weight), _bytes(bias), _bytes(lut), _NO_NOISE.tobytes(), *constants, 16)
 
 
 @torch.library.custom_op("ruyicam::project", mutates_args=(), device_types="cpu")
@@ -55,7 +61,8 @@ def project(
 
 @project.register_kernel("cuda")
 def _(tokens, weight, bias, lut, *constants):
-    return _projecting(gpu.GpuMapping, tokens, weight, bias, lut, *constants).project(tokens.contiguous())
+    with torch.cuda.device(tokens.device):
+        return _projecting(gpu.GpuMapping, tokens, weight, bias, lut, *constants).project(tokens.contiguous())
 
 
 @project.register_fake
@@ -122,7 +129,8 @@ def release(clipped: torch.Tensor, noise_cdf: torch.Tensor, key: torch.Tensor, f
     n = clipped.shape[1]
     # A projection of the right size that is not used.
     out = next(d for d in range(min(n, 1024), 0, -1) if n % d == 0)
-    mapping = _mapping(Mapping, n // out, 1, bytes(out), bytes(4 * out), bytes(4), _bytes(noise_cdf), 1.0, 1, 0, 0, 1, bits)
+    sizes = n // out, 1, bytes(out), bytes(4 * out), bytes(4)
+    mapping = _mapping(_owner(clipped), Mapping, *sizes, _bytes(noise_cdf), 1.0, 1, 0, 0, 1, bits)
     return torch.from_numpy(mapping.release(clipped.contiguous(), _bytes(key), first))
 
 

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "constants.hpp"
 #include "cuda_constants.hpp"
 
 namespace py = pybind11;
@@ -17,7 +18,8 @@ T* at(uintptr_t address) {
 
 class CudaMapping {
  public:
-  explicit CudaMapping(const MappingParams& p) : constants_(p) {}
+  // The C++ class checks them.
+  explicit CudaMapping(const MappingParams& p) : constants_(Mapping(p).params()) {}
 
   void project(uintptr_t tokens, ptrdiff_t frame_stride, int batch, uintptr_t clipped, uintptr_t stream) const {
     check(cuda::project(constants_.args(), at<const float>(tokens), frame_stride, batch, at<int16_t>(clipped), at<void>(stream)));
@@ -52,19 +54,9 @@ PYBIND11_MODULE(_cuda, m) {
                                  at<const uint8_t* const>(luma), stride, batch, at<int32_t>(previous), at<int32_t>(background),
                                  at<int8_t>(out), at<void>(stream)));
         });
-  py::class_<CudaMapping>(m, "Mapping")
-      .def(py::init([](int tokens, int in_dim, int out_dim, std::vector<int8_t> weight, std::vector<int32_t> bias,
-                       std::vector<int16_t> lut, std::vector<uint64_t> noise_cdf, float input_scale, int32_t multiplier,
-                       int64_t round, int shift, int32_t clip, int bits) {
-             // The C++ class checks them.
-             const Mapping checked(MappingParams{tokens, in_dim, out_dim, std::move(weight), std::move(bias), std::move(lut),
-                                                 std::move(noise_cdf), input_scale, multiplier, round, shift, clip, bits});
-             return std::make_unique<CudaMapping>(checked.params());
-           }),
-           py::kw_only(), py::arg("tokens"), py::arg("in_dim"), py::arg("out_dim"), py::arg("weight"), py::arg("bias"),
-           py::arg("lut"), py::arg("noise_cdf"), py::arg("input_scale"), py::arg("multiplier"), py::arg("round"),
-           py::arg("shift"), py::arg("clip"), py::arg("bits"))
-      .def("project", &CudaMapping::project, py::call_guard<py::gil_scoped_release>())
+  py::class_<CudaMapping> mapping(m, "Mapping");
+  def_constants(mapping);
+  mapping.def("project", &CudaMapping::project, py::call_guard<py::gil_scoped_release>())
       .def("release", &CudaMapping::release, py::call_guard<py::gil_scoped_release>())
       .def("map", &CudaMapping::map, py::call_guard<py::gil_scoped_release>());
 }

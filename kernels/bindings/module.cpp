@@ -6,6 +6,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "constants.hpp"
 #include "ruyicam/kernels/chacha20.hpp"
 #include "ruyicam/kernels/limits.hpp"
 #include "ruyicam/kernels/mapping.hpp"
@@ -151,17 +152,9 @@ PYBIND11_MODULE(_native, m) {
     noise_words(k, release, out.mutable_data(), count);
     return out;
   });
-  py::class_<Mapping>(m, "Mapping")
-      .def(py::init([](int tokens, int in_dim, int out_dim, std::vector<int8_t> weight, std::vector<int32_t> bias,
-                       std::vector<int16_t> lut, std::vector<uint64_t> noise_cdf, float input_scale, int32_t multiplier,
-                       int64_t round, int shift, int32_t clip, int bits) {
-             return Mapping(MappingParams{tokens, in_dim, out_dim, std::move(weight), std::move(bias), std::move(lut),
-                                          std::move(noise_cdf), input_scale, multiplier, round, shift, clip, bits});
-           }),
-           py::kw_only(), py::arg("tokens"), py::arg("in_dim"), py::arg("out_dim"), py::arg("weight"), py::arg("bias"),
-           py::arg("lut"), py::arg("noise_cdf"), py::arg("input_scale"), py::arg("multiplier"), py::arg("round"),
-           py::arg("shift"), py::arg("clip"), py::arg("bits"))
-      .def("project", &project)
+  py::class_<Mapping> mapping(m, "Mapping");
+  def_constants(mapping);
+  mapping.def("project", &project)
       .def("release", &release)
       .def("map", &map);
   py::class_<Preprocessor>(m, "Preprocessor")

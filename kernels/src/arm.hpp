@@ -45,4 +45,9 @@ inline void quantize_rows(const ProjectArgs& args, const float* tokens, ptrdiff_
   for (int t = 0; t < rows; ++t, tokens += row_stride, q += row_bytes(args.in_dim)) row(tokens, args.in_dim, args.scale, q);
 }
 
+// Eight sums of one token, for outputs from j on, to table entries.
+inline void store_outputs(const ProjectArgs& args, const int32_t* sums, int j, int16_t* u) {
+  for (int i = 0; i < 8 && j + i < args.out_dim; ++i) u[j + i] = look_up(args, sums[i]);
+}
+
 }  // namespace ruyicam::kernels::arm

@@ -38,7 +38,7 @@ RUYICAM_DOTPROD void outputs(const ProjectArgs& args, const int8_t* q, size_t ro
   for (int t = 0; t < kT; ++t) {
     int32_t a[4 * kGroups];
     for (int g = 0; g < kGroups; ++g) vst1q_s32(a + 4 * g, sum[t][g]);
-    for (int i = 0; i < 4 * kGroups && j + i < args.out_dim; ++i) u[t * args.out_dim + j + i] = look_up(args, a[i]);
+    arm::store_outputs(args, a, j, u + t * args.out_dim);
   }
 }
 

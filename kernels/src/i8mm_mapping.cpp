@@ -45,7 +45,7 @@ RUYICAM_I8MM void outputs(const ProjectArgs& args, const int8_t* const* q, int t
     int32_t a[2 * kPairs];
     for (int p = 0; p < kPairs; ++p)
       vst1_s32(a + 2 * p, t % 2 ? vget_high_s32(sum[t / 2][p]) : vget_low_s32(sum[t / 2][p]));
-    for (int i = 0; i < 2 * kPairs && j + i < args.out_dim; ++i) u[t * args.out_dim + j + i] = look_up(args, a[i]);
+    arm::store_outputs(args, a, j, u + t * args.out_dim);
   }
 }
 

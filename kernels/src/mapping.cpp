@@ -70,12 +70,12 @@ uint64_t isqrt(uint64_t x) {
 
 void clip_l2(int16_t* u, size_t n, int32_t clip) { portable::clip_l2(u, n, clip); }
 
-std::vector<int32_t> quads_of(const MappingParams& p) {
+std::vector<int32_t> quads_of(const MappingParams& p, size_t columns) {
   const size_t in = size_t(p.in_dim), out = size_t(p.out_dim);
-  std::vector<int32_t> quads((in + 3) / 4 * out);
+  std::vector<int32_t> quads((in + 3) / 4 * columns);
   for (size_t j = 0; j < out; ++j)
     for (size_t i = 0; i < in; ++i)
-      quads[i / 4 * out + j] = int32_t(uint32_t(quads[i / 4 * out + j]) | uint32_t(uint8_t(p.weight[j * in + i])) << (i % 4 * 8));
+      quads[i / 4 * columns + j] |= int32_t(uint32_t(uint8_t(p.weight[j * in + i])) << (i % 4 * 8));
   return quads;
 }
 
@@ -125,16 +125,12 @@ Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
   clipped_.resize(n_);
   scratch_.resize(project_scratch(p.tokens, p.in_dim));
   padded_out_ = (p.out_dim + kOutputGroup - 1) / kOutputGroup * kOutputGroup;
-  packed_.resize(padded_in(p.in_dim) * size_t(padded_out_));
+  packed_ = quads_of(p, size_t(padded_out_));
   padded_bias_.resize(size_t(padded_out_));
   shifted_bias_.resize(size_t(padded_out_));
   for (int j = 0; j < p.out_dim; ++j) {
     int32_t sum = 0;
-    for (int i = 0; i < p.in_dim; ++i) {
-      const int8_t w = p.weight[size_t(j) * size_t(p.in_dim) + size_t(i)];
-      packed_[(size_t(i / 4) * size_t(padded_out_) + size_t(j)) * 4 + size_t(i % 4)] = w;
-      sum += w;
-    }
+    for (int i = 0; i < p.in_dim; ++i) sum += p.weight[size_t(j) * size_t(p.in_dim) + size_t(i)];
     padded_bias_[size_t(j)] = p.bias[size_t(j)];
     shifted_bias_[size_t(j)] = p.bias[size_t(j)] - 128 * sum;
   }
@@ -152,7 +148,9 @@ Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
 
 Mapping::Mapping(Mapping&&) noexcept = default;
 Mapping& Mapping::operator=(Mapping&&) noexcept = default;
-Mapping::~Mapping() = default;
+Mapping::~Mapping() {
+  wipe(scratch_), wipe(clipped_), wipe(words_), wipe(noised_);
+}
 
 void Mapping::project(const float* tokens, ptrdiff_t row_stride, int16_t* out, Backend backend) {
   project(tokens, 1, 0, row_stride, out, backend);
@@ -172,7 +170,7 @@ void Mapping::project(const float* tokens, size_t batch, ptrdiff_t frame_stride,
                          .round = p.round,
                          .shift = p.shift,
                          .scale = p.input_scale,
-                         .packed = packed_.data(),
+                         .packed = reinterpret_cast<const int8_t*>(packed_.data()),
                          .padded_bias = padded_bias_.data(),
                          .shifted_bias = shifted_bias_.data(),
                          .wide_lut = wide_lut_.data(),

@@ -8,16 +8,6 @@
 #include "steps.hpp"
 
 namespace ruyicam::kernels {
-namespace {
-
-template <class T>
-void wipe(std::vector<T>& v) {
-  volatile T* p = v.data();
-  for (size_t i = 0; i < v.size(); ++i) p[i] = 0;
-}
-
-}  // namespace
-
 Preprocessor::Preprocessor(PreprocessParams params) : params_(params) {
   if (params.width < 1 || params.width > 1024 || params.height < 1 || params.height > 1024)
     throw std::invalid_argument("preprocess: width and height must be 1 to 1024");
@@ -85,6 +75,7 @@ void Preprocessor::average(const uint8_t* luma, int width, int height, ptrdiff_t
     rows_ = Line(height, params_.height);
     groups_ = Groups(columns_, width);
     width_ = width, height_ = height;
+    wipe(sums_);  // a larger room is another one
     sums_.resize(average_scratch(width, params_.width));
   }
   const AverageArgs args{luma, stride, width, columns_, rows_, groups_, sums_.data(), current_.data()};

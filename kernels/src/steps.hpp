@@ -172,6 +172,13 @@ void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride,
 enum class Extension { kNone, kVnni, kDotprod, kI8mm };
 Extension extension();
 
+// Zeros that the compiler does not leave out.
+template <class T>
+void wipe(std::vector<T>& v) {
+  volatile T* p = v.data();
+  for (size_t i = 0; i < v.size(); ++i) p[i] = 0;
+}
+
 // A division by a power of two is a multiplication, to the last bit.
 bool has_exact_inverse(float scale);
 // floor(clip * 2^16 / ceil(sqrt(sum))), the factor that clipping shrinks by; sum > clip^2, below 2^53.

@@ -45,7 +45,7 @@ class Mapping {
 
   Mapping(Mapping&&) noexcept;
   Mapping& operator=(Mapping&&) noexcept;
-  ~Mapping();
+  ~Mapping();  // wipes what it held of frames and noise
 
   // Steps 1 to 4. tokens: T rows of D floats, rows `row_stride` floats apart. out: n int16, clipped.
   // Uses scratch inside the object: one thread at a time per object. Allocates nothing.
@@ -67,7 +67,8 @@ class Mapping {
   MappingParams params_;
   size_t n_;
   int padded_out_;
-  std::vector<int8_t> packed_, chunked_;
+  std::vector<int32_t> packed_;
+  std::vector<int8_t> chunked_;
   std::vector<int32_t> padded_bias_, shifted_bias_, wide_lut_;
   std::vector<unsigned char> scratch_;
   std::vector<uint64_t> words_;
@@ -75,9 +76,10 @@ class Mapping {
   std::unique_ptr<NarrowIndex> narrow_;
 };
 
-// The weights as [ceil(in_dim / 4), out_dim] words of four neighbouring inputs, the first one lowest, 0 beyond the last:
-// what dot products of bytes want, on the GPU and elsewhere.
-std::vector<int32_t> quads_of(const MappingParams& params);
+// The weights as [ceil(in_dim / 4), columns] words of four neighbouring inputs, the first one lowest, 0 beyond the last input
+// and output: what dot products of bytes want, on the GPU and elsewhere. columns: out_dim or more.
+std::vector<int32_t> quads_of(const MappingParams& params, size_t columns);
+inline std::vector<int32_t> quads_of(const MappingParams& params) { return quads_of(params, size_t(params.out_dim)); }
 // Step 4 alone, in place; exact for every int16 input.
 void clip_l2(int16_t* u, size_t n, int32_t clip);
 // Largest r with r * r <= x.
