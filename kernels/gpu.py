@@ -1,8 +1,8 @@
 """The kernels on CUDA arrays of any library: torch tensors, CuPy, pycuda, and whatever has `__cuda_array_interface__`.
 
-Launches go to the given stream (torch's current one by default) and are never waited for; `GpuMapping` allocates nothing on
-the way if `out` is given, so its calls can be captured into a CUDA graph. Constants and state live on the device that is current when
-an object is made.
+Launches go to the given stream (torch's current one by default) and are never waited for. `GpuMapping` allocates nothing
+on the way if `out` is given, so its calls can be captured into a CUDA graph. Constants and state live on the device that is
+current when an object is made.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ _SLOPE_SHARE = 32
 
 @functools.lru_cache(maxsize=16)
 def _mapping(
-    owner: tuple[int, str], kind: type, tokens: int, in_dim: int, weight: bytes, bias: bytes, lut: bytes, cdf: bytes, input_scale: float,
-    multiplier: int, round: int, shift: int, clip: int, bits: int,
+    owner: tuple[int, str], kind: type, tokens: int, in_dim: int, weight: bytes, bias: bytes, lut: bytes, cdf: bytes,
+    input_scale: float, multiplier: int, round: int, shift: int, clip: int, bits: int,
 ) -> Any:  # fmt: skip
     w = np.frombuffer(weight, np.int8).reshape(-1, in_dim)
     arrays = (np.frombuffer(bias, np.int32), np.frombuffer(lut, np.int16), np.frombuffer(cdf, np.uint64))
@@ -43,7 +43,8 @@ def _owner(x: torch.Tensor) -> tuple[int, str]:
 def _projecting(kind: type, tokens, weight, bias, lut, *constants):
     """The mapping of these constants as `kind`; those of the latest calls are kept."""
     sizes = tokens.shape[1], tokens.shape[2]
-    return _mapping(_owner(tokens), kind, *sizes, _bytes(weight), _bytes(bias), _bytes(lut), _NO_NOISE.tobytes(), *constants, 16)
+    arrays = _bytes(weight), _bytes(bias), _bytes(lut), _NO_NOISE.tobytes()
+    return _mapping(_owner(tokens), kind, *sizes, *arrays, *constants, 16)
 
 
 @torch.library.custom_op("ruyicam::project", mutates_args=(), device_types="cpu")
