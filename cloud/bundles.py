@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from .errors import Exit, RuyicamError
 from .keys import load_public_key
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def refuse(path: Path, why: str) -> RuyicamError:
@@ -55,6 +55,13 @@ class BundleInfo:
     bits: int
     labels: tuple[str, ...]
     alphabet: tuple[str, ...]
+    profile: str
+    block_ticks: int
+
+    @property
+    def readable(self) -> bool:
+        """Whether the features are those that the family was trained on; else only tokens are read."""
+        return self.profile == "reasoning"
 
     @property
     def packed_bytes(self) -> int:
@@ -73,6 +80,8 @@ def read_bundle_info(path: Path, public_key: Path) -> BundleInfo:
             bits=m["mapping"]["bits"],
             labels=tuple(m["labels"]),
             alphabet=tuple(m["alphabet"]),
+            profile=m["privacy"]["profile"],
+            block_ticks=m["privacy"]["block_ticks"],
         )
     except (KeyError, TypeError) as error:
         raise refuse(path, f"manifest is malformed: {error!r}") from error

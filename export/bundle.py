@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -19,13 +18,12 @@ from safetensors.numpy import save_file
 from ruyicam.cloud.bundles import SCHEMA, bundle_id, read_manifest, refuse
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.privacy.profiles import ReleasePlan, release_plan
+from ruyicam.kernels import rounded_gaussian_cdf
 
 from .graph import OPSET, Op, export_graph, worst_error
 
 FILES = ("edge.onnx", "mapping.safetensors")
-# Ceilings of the profile `reasoning`: every tick of a busy second, and a quarter of a day's ticks.
-_SECOND_MARGIN = 1.25
-_DAY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -39,24 +37,7 @@ class ExportReport:
     opset: int
 
 
-def _privacy(family: Family) -> dict:
-    c, rate = family.config, family.config.input.rate_hz
-    second = c.bits_per_release * rate * _SECOND_MARGIN
-    token = max(-math.log2(p) for p in c.prior)
-    second = max(second, (c.bits_per_release + token) * rate)
-    return {
-        "profile": "reasoning",
-        "clip": c.mapping.clip,
-        "sigma": c.mapping.sigma,
-        "features": c.features,
-        "bits_per_release": c.bits_per_release,
-        "mu_per_release": c.mapping.clip / c.mapping.sigma,
-        "bits_per_second": second,
-        "bits_per_day": second * 86400 * _DAY_SHARE,
-    }
-
-
-def _manifest(family: Family, name: str, version: str, folder: Path, opset: int, op: Op) -> dict:
+def _manifest(family: Family, plan: ReleasePlan, name: str, version: str, folder: Path, opset: int, op: Op) -> dict:
     c, params = family.config, family.mapping.params()
     return {
         "schema": SCHEMA,
@@ -65,8 +46,8 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tier": "edge",
         "labels": list(c.labels),
-        "alphabet": list(c.alphabet),
-        "token_prior": list(c.prior),
+        "alphabet": list(plan.alphabet),
+        "token_prior": list(plan.prior),
         "input": c.input.model_dump(),
         "features": {
             "tokens": c.tokens,
@@ -88,7 +69,7 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int,
             "around_ticks": c.gate.around_ticks,
             "heartbeat_ticks": c.gate.heartbeat_ticks,
         },
-        "privacy": _privacy(family),
+        "privacy": plan.manifest(),
         "onnx": {"opset": opset, "exporter": "torch.onnx dynamo", "op": op},
         "files": {
             f: {"sha256": hashlib.sha256((folder / f).read_bytes()).hexdigest(), "bytes": (folder / f).stat().st_size}
@@ -98,15 +79,23 @@ def _manifest(family: Family, name: str, version: str, folder: Path, opset: int,
 
 
 def export_bundle(
-    family: Family, out: Path, key: Ed25519PrivateKey, frames: np.ndarray, version: str = "1", op: Op = "plain"
+    family: Family,
+    out: Path,
+    key: Ed25519PrivateKey,
+    frames: np.ndarray,
+    version: str = "1",
+    op: Op = "plain",
+    plan: ReleasePlan | None = None,
 ) -> ExportReport:
     """Writes the signed bundle `out` (NAME.ruyicam), whole or not at all; an older one of that name is replaced.
 
-    frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch.
+    frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch. plan: what the profile
+    releases; by default that of `reasoning`.
     Raises RuyicamError(STORAGE) if it cannot be written, USAGE if `out` is not called NAME.ruyicam.
     """
     if out.suffix != ".ruyicam":
         raise RuyicamError(Exit.USAGE, f"--out is {out}, expected a name that ends in .ruyicam")
+    plan = plan or release_plan(family.config)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -118,13 +107,14 @@ def export_bundle(
         model = (staging / "edge.onnx").read_bytes()
         worst = worst_error(family, model, frames)
         params = family.mapping.params()
+        noise = rounded_gaussian_cdf(plan.sigma)
         save_file(
-            {"weight": params.weight, "bias": params.bias, "lut": params.lut, "noise_cdf": params.noise_cdf},
+            {"weight": params.weight, "bias": params.bias, "lut": params.lut, "noise_cdf": noise},
             staging / "mapping.safetensors",
         )
         # safetensors writes files that only their owner can read.
         (staging / "mapping.safetensors").chmod(0o644)
-        manifest = json.dumps(_manifest(family, out.stem, version, staging, OPSET, op), indent=2).encode() + b"\n"
+        manifest = json.dumps(_manifest(family, plan, out.stem, version, staging, OPSET, op), indent=2).encode() + b"\n"
         (staging / "manifest.json").write_bytes(manifest)
         (staging / "manifest.sig").write_bytes(key.sign(manifest))
         if out.exists():

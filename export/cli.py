@@ -13,7 +13,8 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 
 from .bench_command import app as bench_app
 from .eval_command import evaluate
-from .options import CacheOption, EdgeOption, JsonFlag, console, run_config
+from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
+from .privacy_command import app as privacy_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
@@ -22,6 +23,7 @@ app.command("eval")(evaluate)
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")
+app.add_typer(privacy_app, name="privacy")
 
 
 def _show_version(wanted: bool) -> None:
@@ -67,6 +69,8 @@ def export(
     frames: Annotated[Path | None, typer.Option(help="clip to compare ONNX Runtime with PyTorch on")] = None,
     version: Annotated[str, typer.Option(help="version written into the manifest")] = "1",
     op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own")] = "plain",
+    profile: Annotated[str, typer.Option(help="what may leave: strict, standard or reasoning")] = "reasoning",
+    visit_s: Annotated[float, typer.Option(help="length of a visit under strict and standard, seconds", min=0.1)] = 60,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a signed device bundle of a checkpoint."""
@@ -82,7 +86,7 @@ def export(
         raise RuyicamError(Exit.USAGE, f"--op is {op}, expected {' or '.join(OPS)}")
     key, family = load_private_key(sign), load_family(model)
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
-    report = export_bundle(family, out, key, inputs, version, op)
+    report = export_bundle(family, out, key, inputs, version, op, plan_of(family, profile, visit_s))
     if as_json:
         print(
             json.dumps(
@@ -119,6 +123,8 @@ def verify(
         f"{p['bits_per_second']:.0f} a second, "
         f"{p['bits_per_day']:.0f} a day"
     )
+    if visit := p["visit"]:
+        console.print(f"per visit of {visit['seconds']:g} s: mu at most {visit['mu']:g}, token bits {visit['token_bits']:g}")
 
 
 @keys_app.command("new")

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ruyicam.cloud.errors import Exit, RuyicamError
+
 console = Console()
 # Beside a checkpoint: the same model trained without the mapping.
 PEER = "no-mapping"
@@ -28,6 +30,16 @@ def run_config(path: Path, mapping: bool = True):
         return settings
     without = settings.model.mapping.model_copy(update={"bypass": True})
     return settings.model_copy(update={"model": settings.model.model_copy(update={"mapping": without})})
+
+
+def plan_of(family, profile: str, visit_s: float):
+    """The ReleasePlan of a profile for a family; RuyicamError(USAGE) with one line if there is no such profile."""
+    from ruyicam.cloud.privacy.profiles import release_plan
+
+    try:
+        return release_plan(family.config, profile, visit_s)
+    except ValueError as error:
+        raise RuyicamError(Exit.USAGE, str(error)) from error
 
 
 def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

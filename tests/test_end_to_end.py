@@ -77,7 +77,7 @@ def test_a_clip_becomes_events(session, made_clip):
     with urllib.request.urlopen(f"http://{session.http}/metrics") as answer:
         assert f'ruyicam_packets_total{{camera="{CAMERA}"}} 20.0' in answer.read().decode()
     # The ledger has charged every release and every token, and says so on disk and on the wire.
-    ledger = json.loads((session.folder / "run" / "ledger.json").read_text())
+    ledger = json.loads((session.folder / "run" / "ledger.json").read_text())["ledger"]
     assert ledger["releases"] == stats["released"] == boot["ledger_releases"]
     assert ledger["feature_bits"] == pytest.approx(stats["released"] * stats["bits_per_release"])
     assert ledger["token_bits"] > 0

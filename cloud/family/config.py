@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ruyicam.cloud.privacy.bounds import bits_per_release
 
 from .backbone import STRIDE
 
@@ -139,9 +140,8 @@ class FamilyConfig(_Strict):
 
     @property
     def bits_per_release(self) -> float:
-        """Bound on I(picture; features) of one tick: (n / 2) * log2(1 + C^2 / (n * sigma^2)) (design page)."""
-        m, n = self.mapping, self.features
-        return n / 2 * math.log2(1 + m.clip**2 / (n * m.sigma**2))
+        """Bound on I(picture; features) of one tick."""
+        return bits_per_release(self.features, self.mapping.clip, self.mapping.sigma)
 
     @classmethod
     def load(cls, path: str | Path) -> FamilyConfig:

@@ -72,7 +72,16 @@ class BootOut(BaseModel):
     closed: bool
     ledger_releases: int
     ledger_bits: float
+    ledger_went_back: bool
     windows: list[WindowOut]
+
+
+class CertificateOut(BaseModel):
+    """A session certificate as `ruyicam privacy verify` reads it: signed JSON, signature in hex, the device's PEM."""
+
+    statement: str
+    signature: str
+    certificate: str
 
 
 def make_api(store: Store, version: str) -> FastAPI:
@@ -103,11 +112,18 @@ def make_api(store: Store, version: str) -> FastAPI:
         found = store.boot(boot_id)
         if found is None:
             raise HTTPException(404, f"boot {boot_id} is not known here")
-        fields = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits")
+        fields = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits", "ledger_went_back")
         return BootOut(
             packets=store.packet_count(boot_id),
             windows=[WindowOut.of(w) for w in store.windows(boot_id)],
             **{k: getattr(found, k) for k in fields},
         )
+
+    @app.get("/v1/boots/{boot_id}/certificate")
+    def certificate(boot_id: str) -> CertificateOut:
+        found = store.certificate(boot_id)
+        if found is None:
+            raise HTTPException(404, f"boot {boot_id} has no certificate here yet")
+        return CertificateOut(statement=found.statement, signature=found.signature, certificate=found.certificate)
 
     return app

@@ -7,9 +7,21 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ruyicam.cloud.bundles import BundleInfo
-from ruyicam.cloud.wire import METHOD, SERVICE, Ack, FeaturePacket, Kind, packet_size
+from ruyicam.cloud.privacy.certificate import CertificateError, read_certificate
+from ruyicam.cloud.wire import (
+    CERTIFY,
+    METHOD,
+    SERVICE,
+    Ack,
+    Certified,
+    FeaturePacket,
+    Kind,
+    SessionCertificate,
+    packet_size,
+)
 
 from .metrics import PACKETS, REJECTED
 from .store import Store
@@ -25,6 +37,10 @@ class BadPacketError(Exception):
     """A packet that no device of ours sends."""
 
 
+def _camera_of(context: grpc.aio.ServicerContext) -> str:
+    return context.auth_context().get("x509_common_name", [b""])[0].decode(errors="replace")
+
+
 class Ingest:
     """The gRPC service `ruyicam.v1.Uplink`."""
 
@@ -33,10 +49,30 @@ class Ingest:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be given to `server.add_generic_rpc_handlers`."""
-        method = grpc.stream_stream_rpc_method_handler(
+        stream = grpc.stream_stream_rpc_method_handler(
             self.stream, request_deserializer=bytes, response_serializer=Ack.SerializeToString
         )
-        return grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
+        certify = grpc.unary_unary_rpc_method_handler(
+            self.certify, request_deserializer=bytes, response_serializer=Certified.SerializeToString
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {METHOD: stream, CERTIFY: certify})
+
+    async def certify(self, raw: bytes, context: grpc.aio.ServicerContext):
+        """Stores a session certificate whose signature and figures hold and whose key is that of the connection."""
+        camera_id = _camera_of(context)
+        try:
+            request = SessionCertificate.FromString(raw)
+            # gRPC has checked the chain of the connection's own certificate; this must be the same one.
+            if request.certificate.strip() != context.auth_context().get("x509_pem_cert", [b""])[0].strip():
+                raise CertificateError("it is not signed with the key of this connection")
+            said = read_certificate(request.statement, request.signature, request.certificate).statement
+        except (CertificateError, DecodeError) as error:
+            REJECTED.inc()
+            log.warning("camera %s: certificate refused: %s", camera_id, error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        text = (request.statement.decode(), request.signature.hex(), request.certificate.decode())
+        await asyncio.to_thread(self.store.add_certificate, camera_id, said.boot_id, said.end_us, *text)
+        return Certified()
 
     def check(self, raw: bytes, camera_id: str) -> FeaturePacket:
         """The packet in `raw`. Raises BadPacketError for any other camera, bundle, size or value."""
@@ -58,8 +94,7 @@ class Ingest:
 
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator:
         """Batches what has arrived, stores it in one transaction, then acknowledges each boot's newest packet."""
-        names = context.auth_context().get("x509_common_name", [b""])
-        camera_id = names[0].decode(errors="replace")
+        camera_id = _camera_of(context)
         queue: asyncio.Queue = asyncio.Queue(2 * _BATCH)
 
         async def read() -> None:

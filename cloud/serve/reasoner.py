@@ -30,20 +30,25 @@ class WindowReasoner:
         return list(self.config.trunk.exits)
 
     def _edge(self, w: PendingWindow) -> Verdict:
-        """The edge tier's answer is the behaviour token of the window's last tick."""
-        token = self.bundles[w.bundle_id].alphabet[w.packets[-1].token]
-        quiet = self.config.labels[0]
+        """The edge tier's answer is the behaviour token of the window's last tick; where tokens are all there is, any look."""
+        bundle, quiet = self.bundles[w.bundle_id], self.config.labels[0]
+        if not bundle.readable:
+            return Verdict("edge", bundle.alphabet[max(p.token for p in w.packets)], None, None)
+        token = bundle.alphabet[w.packets[-1].token]
         return Verdict("edge", token if token in self.config.labels else quiet, None, None)
 
     @torch.inference_mode()
     def read(self, windows: list[PendingWindow]) -> list[list[Verdict]]:
-        """Per window the verdict of each tier, shallowest first; an empty list for a window without packets."""
+        """Per window the verdict of each tier, shallowest first; an empty list for a window without packets.
+
+        Under a certified profile the edge tier alone speaks.
+        """
         size = self.config.window
         features = np.zeros((len(windows), size, self.config.features), np.float32)
         valid = np.zeros((len(windows), size), bool)
         for i, w in enumerate(windows):
             for p in w.packets:
-                if p.kind != Kind.FEATURES:
+                if p.kind != Kind.FEATURES or not self.bundles[w.bundle_id].readable:
                     continue
                 at = size - 1 - (w.end - p.sequence)
                 packed = np.frombuffer(p.features, np.uint8)[None]
@@ -62,7 +67,7 @@ class WindowReasoner:
                 out.append([])
                 continue
             verdicts = [self._edge(w)]
-            for name in self.tiers:
+            for name in self.tiers if self.bundles[w.bundle_id].readable else ():
                 if name == "edge":
                     continue
                 row = probabilities.get(i, {}).get(name)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .tables import Base, Boot, Event, Packet, Window
+from .tables import Base, Boot, Event, Packet, SessionCertificate, Window
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Store:
                         closed=False,
                         ledger_releases=0,
                         ledger_bits=0.0,
+                        ledger_went_back=p.ledger_releases < self._reported_releases(session, p.camera_id),
                     )
                     session.add(boot)
                 boots[boot_id] = boot
@@ -105,6 +106,26 @@ class Store:
                 boot.ledger_releases = max(boot.ledger_releases, p.ledger_releases)
                 boot.ledger_bits = max(boot.ledger_bits, p.ledger_bits)
         return new
+
+    @staticmethod
+    def _reported_releases(session: Session, camera_id: str) -> int:
+        """Most feature releases that any boot of a camera has reported."""
+        return session.scalar(select(func.max(Boot.ledger_releases)).where(Boot.camera_id == camera_id)) or 0
+
+    def add_certificate(self, camera_id: str, boot_id: str, end_us: int, statement: str, signature: str, pem: str) -> None:
+        """Stores a session certificate unless there is a later one of that boot."""
+        with self._write, Session(self.engine) as session, session.begin():
+            row = session.get(SessionCertificate, (camera_id, boot_id))
+            if row is None:
+                row = SessionCertificate(camera_id=camera_id, boot_id=boot_id, end_us=-1)
+                session.add(row)
+            if end_us >= row.end_us:
+                row.end_us, row.statement, row.signature, row.certificate = end_us, statement, signature, pem
+
+    def certificate(self, boot_id: str) -> SessionCertificate | None:
+        """The latest certificate of one boot."""
+        with Session(self.engine) as session:
+            return session.scalars(select(SessionCertificate).where(SessionCertificate.boot_id == boot_id)).first()
 
     def pending_windows(
         self, bundles: Collection[str], window: int, stride: int, idle_s: float, limit: int = 256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Boolean, Float, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -24,6 +24,8 @@ class Boot(Base):
     seen_at: Mapped[float] = mapped_column(Float, default=0.0)
     ledger_releases: Mapped[int] = mapped_column(BigInteger, default=0)
     ledger_bits: Mapped[float] = mapped_column(Float, default=0.0)
+    # The camera's ledger began below what an earlier boot had reported: an old copy of it, or another device.
+    ledger_went_back: Mapped[bool] = mapped_column(Boolean, default=False)
     __table_args__ = (Index("boots_open", "closed"),)
 
 
@@ -38,6 +40,18 @@ class Packet(Base):
     kind: Mapped[int] = mapped_column(Integer)
     token: Mapped[int] = mapped_column(Integer)
     features: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SessionCertificate(Base):
+    """What one boot has released, signed by the device; the latest of the boot."""
+
+    __tablename__ = "session_certificates"
+    camera_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    boot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    end_us: Mapped[int] = mapped_column(BigInteger)
+    statement: Mapped[str] = mapped_column(Text)
+    signature: Mapped[str] = mapped_column(Text)
+    certificate: Mapped[str] = mapped_column(Text)
 
 
 class Window(Base):

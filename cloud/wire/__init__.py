@@ -16,7 +16,10 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(files(__package__).join
 
 SERVICE = "ruyicam.v1.Uplink"
 METHOD = "Stream"
+CERTIFY = "Certify"
 FeaturePacket = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.FeaturePacket"))
+SessionCertificate = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.SessionCertificate"))
+Certified = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Certified"))
 Ack = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Ack"))
 
 

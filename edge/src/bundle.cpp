@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -32,12 +33,48 @@ std::array<uint8_t, crypto_sign_PUBLICKEYBYTES> read_public_key(const std::files
   return key;
 }
 
+std::array<uint8_t, 32> sha256(const void* bytes, size_t size) {
+  std::array<uint8_t, 32> digest;
+  crypto_hash_sha256(digest.data(), static_cast<const uint8_t*>(bytes), size);
+  return digest;
+}
+
 std::string sha256_hex(const std::string& bytes) {
-  uint8_t digest[crypto_hash_sha256_BYTES];
-  crypto_hash_sha256(digest, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
-  char hex[2 * sizeof digest + 1];
-  sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
+  const auto digest = sha256(bytes.data(), bytes.size());
+  char hex[2 * digest.size() + 1];
+  sodium_bin2hex(hex, sizeof hex, digest.data(), digest.size());
   return hex;
+}
+
+// What the name of a certified profile promises of a visit.
+struct Promise {
+  const char* profile;
+  double mu, token_bits;
+};
+constexpr Promise kPromises[] = {{"strict", 0.5, 2}, {"standard", 1, 3}};
+
+double or_unlimited(const json& value) { return value.is_null() ? kUnlimited : value.get<double>(); }
+
+void read_privacy(const json& p, Bundle& b) {
+  b.profile = p.at("profile");
+  b.block_ticks = p.at("block_ticks");
+  if (b.block_ticks < 1) throw std::invalid_argument("block_ticks must be at least 1");
+  b.budget = {p.at("bits_per_second"), p.at("bits_per_day"), or_unlimited(p.at("mu_per_day")), or_unlimited(p.at("token_bits_per_day"))};
+  const json& visit = p.at("visit");
+  const auto promise = std::find_if(std::begin(kPromises), std::end(kPromises), [&](const Promise& x) { return b.profile == x.profile; });
+  if (promise == std::end(kPromises)) {
+    if (b.profile != "reasoning") throw std::invalid_argument("profile is '" + b.profile + "', expected strict, standard or reasoning");
+    if (!visit.is_null() || b.block_ticks != 1) throw std::invalid_argument("profile reasoning has no visits and blocks of one tick");
+    return;
+  }
+  b.visit_s = visit.at("seconds");
+  b.budget.visit_mu = visit.at("mu");
+  b.budget.visit_token_bits = visit.at("token_bits");
+  if (!(b.visit_s > 0 && b.visit_s <= 86400)) throw std::invalid_argument("a visit must be above 0 and at most 86400 seconds");
+  if (!(b.budget.visit_mu <= promise->mu && b.budget.visit_token_bits <= promise->token_bits))
+    throw std::invalid_argument("budget of a visit is above that of profile '" + b.profile + "'");
+  // A visit reaches into the block that it ends in, which is released later.
+  b.budget.visit_us = uint64_t((b.visit_s + double(b.block_ticks) / b.rate_hz) * 1e6);
 }
 
 // The noise table must be that of the stated sigma, or the stated bound would not hold.
@@ -59,7 +96,7 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
   b.labels = m.at("labels").get<std::vector<std::string>>();
   b.alphabet = m.at("alphabet").get<std::vector<std::string>>();
   const auto prior = m.at("token_prior").get<std::vector<double>>();
-  if (b.labels.size() < 2 || b.alphabet.size() != b.labels.size() + 1 || prior.size() != b.alphabet.size())
+  if (b.labels.size() < 2 || b.alphabet.size() < 2 || b.alphabet.size() > b.labels.size() + 1 || prior.size() != b.alphabet.size())
     throw std::invalid_argument("labels, alphabet and token_prior do not fit together");
   double total = 0;
   for (const double p : prior) {
@@ -91,29 +128,34 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
   const Tensor& lut = parsed.at("lut");
   k.lut = lut.values<int16_t>("lut", "I16", {lut.shape.empty() ? 0 : lut.shape[0]});
   const Tensor& cdf = parsed.at("noise_cdf");
-  k.noise_cdf = cdf.values<uint64_t>("noise_cdf", "U64", {cdf.shape.empty() ? 0 : cdf.shape[0]});
-  kernels::Mapping{k};           // throws if the constants do not fit together
-  kernels::Preprocessor{b.preprocess};
   b.look_threshold = g.at("look_threshold");
   b.around_ticks = g.at("around_ticks");
   b.heartbeat_ticks = g.at("heartbeat_ticks");
   if (b.around_ticks < 0 || b.around_ticks > 100 || b.heartbeat_ticks < 1) throw std::invalid_argument("gate is out of range");
-  b.profile = p.at("profile");
+  read_privacy(p, b);
   b.sigma = p.at("sigma");
   b.bits_per_release = p.at("bits_per_release");
-  b.bits_per_second = p.at("bits_per_second");
-  b.bits_per_day = p.at("bits_per_day");
-  if (!(b.sigma > 0) || p.at("clip").get<int32_t>() != k.clip) throw std::invalid_argument("privacy and mapping disagree");
+  if (!(b.sigma > 0)) throw std::invalid_argument("sigma must be above 0");
+  k.noise_cdf = cdf.values<uint64_t>("noise_cdf", "U64", {cdf.shape.empty() ? 0 : cdf.shape[0]});
   check_noise(k.noise_cdf, b.sigma);
-  const double bound = bits_per_release(size_t(k.tokens) * d, k.clip, b.sigma);
+  b.release = k;
+  b.release.clip = p.at("clip");
+  kernels::Mapping{k};  // throws if the constants do not fit together
+  kernels::Mapping{b.release};
+  kernels::Preprocessor{b.preprocess};
+  const double bound = bits_per_release(size_t(k.tokens) * d, b.release.clip, b.sigma);
   if (std::abs(bound - b.bits_per_release) > 1e-6 * bound)
     throw std::invalid_argument("bits_per_release is " + std::to_string(b.bits_per_release) + ", the bound is " +
                                 std::to_string(bound));
+  b.noise_hash = sha256(k.noise_cdf.data(), k.noise_cdf.size() * sizeof(uint64_t));
+  b.prior_hash = sha256(prior.data(), prior.size() * sizeof(double));
   b.onnx = onnx;
   return b;
 }
 
 }  // namespace
+
+double Bundle::worst_token_bits() const { return *std::max_element(token_bits.begin(), token_bits.end()); }
 
 double bits_per_release(size_t features, double clip, double sigma) {
   const double n = double(features);
@@ -144,9 +186,8 @@ Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::p
       return bytes;
     };
     Bundle bundle = parse(m, part("edge.onnx"), part("mapping.safetensors"));
-    uint8_t digest[crypto_hash_sha256_BYTES];
-    crypto_hash_sha256(digest, reinterpret_cast<const uint8_t*>(manifest.data()), manifest.size());
-    std::memcpy(bundle.id.data(), digest, bundle.id.size());
+    const auto digest = sha256(manifest.data(), manifest.size());
+    std::memcpy(bundle.id.data(), digest.data(), bundle.id.size());
     return bundle;
   } catch (const json::exception& error) {
     throw refuse(std::string("manifest: ") + error.what());

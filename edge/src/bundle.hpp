@@ -6,12 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "budget.hpp"
 #include "ruyicam/kernels/mapping.hpp"
 #include "ruyicam/kernels/preprocess.hpp"
 
 namespace ruyicam::edge {
 
-constexpr int kBundleSchema = 1;
+constexpr int kBundleSchema = 2;
 
 struct Bundle {
   std::string name, version;
@@ -20,12 +21,20 @@ struct Bundle {
   std::vector<double> token_bits;  // surprisal of each token under the public prior
   int rate_hz = 0, window = 0;
   kernels::PreprocessParams preprocess;
-  kernels::MappingParams mapping;
+  kernels::MappingParams mapping;  // what the edge exit reads
+  kernels::MappingParams release;  // what leaves: the same, clipped to the profile's C and with its noise
   double look_threshold = 0;
   int around_ticks = 0, heartbeat_ticks = 0;
-  double sigma = 0, bits_per_release = 0, bits_per_second = 0, bits_per_day = 0;
   std::string profile;
+  int block_ticks = 1;  // one token, and under a certified profile one feature release, per so many ticks
+  double sigma = 0, bits_per_release = 0;
+  double visit_s = 0;  // 0: no budget per visit
+  LedgerBudget budget;
+  std::array<uint8_t, 32> noise_hash{}, prior_hash{};  // SHA-256 of the table's uint64 and the prior's double, little-endian
   std::string onnx;  // edge.onnx, the verified bytes
+
+  bool certified() const { return visit_s > 0; }
+  double worst_token_bits() const;
 };
 
 // public_key: PEM file of an Ed25519 key. Throws Error(kBundle) with one line for anything unsigned, altered,

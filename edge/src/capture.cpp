@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "error.hpp"
+#include "gst.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -15,12 +16,6 @@ namespace {
 // Formats whose first plane is 8-bit luma: the decoder's own format passes through without conversion.
 constexpr const char* kLumaCaps =
     "video/x-raw,format=(string){ I420, NV12, GRAY8, YV12, NV21, Y42B, Y444 }";
-
-bool starts_with(const std::string& s, const char* prefix) { return s.rfind(prefix, 0) == 0; }
-
-struct FreeError {
-  void operator()(GError* e) const { g_error_free(e); }
-};
 
 }  // namespace
 
@@ -51,16 +46,7 @@ struct Capture::Pipeline {
 
   // Throws if an element reported an error.
   void check_bus() const {
-    GstBus* bus = gst_element_get_bus(bin);
-    GstMessage* message = gst_bus_pop_filtered(bus, GST_MESSAGE_ERROR);
-    gst_object_unref(bus);
-    if (!message) return;
-    GError* raw = nullptr;
-    gst_message_parse_error(message, &raw, nullptr);
-    const std::unique_ptr<GError, FreeError> error(raw);
-    gst_message_unref(message);
-    const bool stream = error->domain == GST_STREAM_ERROR;
-    throw failure(std::string(stream ? "cannot be decoded: " : "cannot be opened: ") + error->message);
+    if (const auto why = bus_error(bin, 0)) throw failure(*why);
   }
 };
 
@@ -70,11 +56,9 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
   p.options = std::move(options);
   const std::string& source = p.options.source;
   std::string head, name, value;
-  if (starts_with(source, "rtsp://") || starts_with(source, "rtsps://")) {
+  if (p.options.fd >= 0) {
     p.live = true;
-    head = "rtspsrc name=source protocols=tcp latency=100 ! decodebin";
-    name = "location";
-    value = source;
+    head = "fdsrc fd=" + std::to_string(p.options.fd) + " ! decodebin";
   } else if (starts_with(source, "v4l2:")) {
     p.live = true;
     head = "v4l2src name=source ! decodebin";
@@ -101,8 +85,6 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
   if (!name.empty()) {
     GstElement* element = gst_bin_get_by_name(GST_BIN(p.bin), "source");
     g_object_set(element, name.c_str(), value.c_str(), nullptr);
-    if (starts_with(source, "rtsp"))
-      g_object_set(element, "tcp-timeout", guint64(p.options.timeout_s) * 1000000, nullptr);
     gst_object_unref(element);
   }
   p.sink = gst_bin_get_by_name(GST_BIN(p.bin), "luma");

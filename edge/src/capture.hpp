@@ -20,7 +20,14 @@ struct CaptureOptions {
   std::string source;        // PATH, rtsp://…, v4l2:/dev/video0, or pipeline:GSTREAMER ELEMENTS
   bool realtime = false;     // play a file at its own pace instead of as fast as it can be read
   int timeout_s = 10;        // longest wait for a frame of a live source
+  int fd = -1;               // read the stream, as fetch() writes it, from here instead of opening the source
 };
+
+// Whether a source comes over the network, so that a process of its own must fetch it.
+bool is_remote(const std::string& source);
+// Fetches the video of a remote source, still compressed, into `fd` until it ends or the reader goes. Returns 0, or 1
+// after writing one line why to `error_fd`.
+int fetch(const std::string& source, int timeout_s, int fd, int error_fd);
 
 // The source as it may be printed: without the user and password of a URL.
 std::string shown_source(const std::string& source);

@@ -42,8 +42,12 @@ const std::vector<Key>& keys() {
       {"drain_timeout_s", &Config::drain_timeout_s, "seconds to wait for acknowledgements when the source has ended", false, 0, 86400},
       {"threads", &Config::threads, "threads of the encoder", false, 1, 256},
       {"spool_max_bytes", &Config::spool_max_bytes, "most bytes that the spool keeps, oldest dropped first", false, 1 << 17, 1e15},
+      {"packet_hold_ms", &Config::packet_hold_ms, "live sources: time after its surroundings at which a tick's packet leaves, always", false, 10, 60000},
+      {"witness", &Config::witness, "file that tells an old copy of the ledger; best on another medium than state_dir"},
       {"bits_per_second", &Config::bits_per_second, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e12},
       {"bits_per_day", &Config::bits_per_day, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e15},
+      {"mu_per_day", &Config::mu_per_day, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e9},
+      {"token_bits_per_day", &Config::token_bits_per_day, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e9},
   };
   return table;
 }

@@ -15,6 +15,7 @@ struct Tick {
   uint64_t number = 0;
   uint64_t captured_at_us = 0;
   uint32_t token = 0;
+  bool seen = true;               // there was a frame
   bool paid = true;               // the ledger has paid for the token; if not, it is 0 and nothing of the tick leaves
   std::vector<int16_t> features;  // clipped, without noise: never leaves the process
 };

@@ -1,6 +1,9 @@
 #include "ledger.hpp"
 
+#include <sodium.h>
+
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "files.hpp"
@@ -8,35 +11,76 @@
 namespace ruyicam::edge {
 namespace {
 
-// How many typical ticks one write to disk covers.
+using nlohmann::json;
+
+// How many typical charges one write to disk covers.
 constexpr double kBlock = 100;
-constexpr uint64_t kMinute = 60;
+constexpr uint64_t kSecond = 1000000, kMinute = 60 * kSecond;
+
+// Sums of the same terms in another order differ in their last digits.
+bool within(double value, double ceiling) { return value <= ceiling * (1 + 1e-9); }
+
+void raise(double& floor, double value) { floor = std::max(floor, value); }
+
+// The totals after `times` more such charges.
+LedgerTotals added(LedgerTotals t, const Charge& c, double times) {
+  t.releases += uint64_t(times) * c.releases;
+  t.feature_bits += times * c.feature_bits;
+  t.token_bits += times * c.token_bits;
+  t.mu_squared += times * c.mu_squared;
+  t.day_bits += times * (c.feature_bits + c.token_bits);
+  t.day_token_bits += times * c.token_bits;
+  t.day_mu_squared += times * c.mu_squared;
+  return t;
+}
+
+bool covers(const LedgerTotals& w, const LedgerTotals& t) {
+  return w.day == t.day && w.releases >= t.releases && w.feature_bits >= t.feature_bits && w.token_bits >= t.token_bits &&
+         w.mu_squared >= t.mu_squared && w.day_bits >= t.day_bits && w.day_token_bits >= t.day_token_bits &&
+         w.day_mu_squared >= t.day_mu_squared;
+}
 
 }  // namespace
 
-Ledger::Ledger(std::filesystem::path path, std::string camera_id, LedgerBudget budget)
-    : path_(std::move(path)), camera_id_(std::move(camera_id)), budget_(budget) {
-  if (!std::filesystem::exists(path_)) {
+Ledger::Ledger(std::filesystem::path path, std::string camera_id, LedgerBudget budget, Witness& witness)
+    : path_(std::move(path)), camera_id_(std::move(camera_id)), budget_(budget), witness_(witness) {
+  if (std::filesystem::exists(path_)) {
+    read();
+  } else {
+    if (witness_.count() > 0)
+      throw Error(Exit::kStorage, "ledger " + path_.string() + ": gone, but " + witness_.path().string() + " counts " +
+                                      std::to_string(witness_.count()) + " writes of it; refusing to release features");
     write(totals_);
-    return;
   }
+}
+
+void Ledger::read() {
   try {
-    const auto j = nlohmann::json::parse(read_file(path_, Exit::kStorage, 65536));
-    if (j.at("schema").get<int>() != 1) throw std::invalid_argument("unknown schema");
-    if (j.at("camera_id").get<std::string>() != camera_id_)
-      throw Error(Exit::kStorage, "ledger " + path_.string() + ": belongs to camera '" +
-                                      j.at("camera_id").get<std::string>() + "', not '" + camera_id_ + "'");
-    totals_.releases = j.at("releases");
-    totals_.feature_bits = j.at("feature_bits");
-    totals_.token_bits = j.at("token_bits");
-    totals_.mu_squared = j.at("mu_squared");
-    totals_.day = j.at("day");
-    totals_.day_bits = j.at("day_bits");
-    if (!(totals_.feature_bits >= 0 && totals_.token_bits >= 0 && totals_.mu_squared >= 0 && totals_.day_bits >= 0))
-      throw std::invalid_argument("negative totals");
+    const auto file = json::parse(read_file(path_, Exit::kStorage, 1 << 20));
+    if (file.at("schema").get<int>() != 2) throw std::invalid_argument("unknown schema");
+    const json& j = file.at("ledger");
+    const std::string mac = file.at("mac"), want = witness_.seal(j.dump());
+    if (mac.size() != want.size() || sodium_memcmp(mac.data(), want.data(), mac.size()) != 0)
+      throw Error(Exit::kStorage, "ledger " + path_.string() + ": is not sealed with the key in " + witness_.path().string() +
+                                      "; refusing to release features");
+    if (const std::string owner = j.at("camera_id"); owner != camera_id_)
+      throw Error(Exit::kStorage, "ledger " + path_.string() + ": belongs to camera '" + owner + "', not '" + camera_id_ + "'");
+    // A crash may come between the file and its witness, never more than one write apart.
+    const uint64_t count = j.at("count");
+    if (count != witness_.count() && count != witness_.count() + 1)
+      throw Error(Exit::kStorage, "ledger " + path_.string() + ": an old copy, write " + std::to_string(count) + " of " +
+                                      std::to_string(witness_.count()) + "; refusing to release features");
+    if (count != witness_.count()) witness_.raise_to(count);
+    totals_ = {j.at("releases"), j.at("feature_bits"), j.at("token_bits"), j.at("mu_squared"),
+               j.at("day"),      j.at("day_bits"),     j.at("day_token_bits"), j.at("day_mu_squared")};
+    for (const double v : {totals_.feature_bits, totals_.token_bits, totals_.mu_squared, totals_.day_bits, totals_.day_token_bits,
+                           totals_.day_mu_squared})
+      if (!(v >= 0)) throw std::invalid_argument("negative totals");
+    for (const json& s : j.at("visit")) visit_.push_back({s.at(0), s.at(1), s.at(2)});
     written_ = totals_;
-  } catch (const std::exception& error) {
-    if (dynamic_cast<const Error*>(&error)) throw;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception&) {
     throw Error(Exit::kStorage, "ledger " + path_.string() + ": damaged, refusing to release features");
   }
 }
@@ -50,54 +94,79 @@ Ledger::~Ledger() {
 }
 
 void Ledger::write(const LedgerTotals& t) {
-  const nlohmann::json j = {{"schema", 1},
-                            {"camera_id", camera_id_},
-                            {"releases", t.releases},
-                            {"feature_bits", t.feature_bits},
-                            {"token_bits", t.token_bits},
-                            {"mu_squared", t.mu_squared},
-                            {"day", t.day},
-                            {"day_bits", t.day_bits}};
-  write_file_atomic(path_, j.dump(2) + "\n");
+  json visit = json::array();
+  for (const Spent& s : visit_) visit.push_back({s.time_us, s.mu_squared, s.token_bits});
+  const uint64_t count = witness_.count() + 1;
+  const json ledger = {{"camera_id", camera_id_},
+                       {"count", count},
+                       {"releases", t.releases},
+                       {"feature_bits", t.feature_bits},
+                       {"token_bits", t.token_bits},
+                       {"mu_squared", t.mu_squared},
+                       {"day", t.day},
+                       {"day_bits", t.day_bits},
+                       {"day_token_bits", t.day_token_bits},
+                       {"day_mu_squared", t.day_mu_squared},
+                       {"visit", visit}};
+  write_file_atomic(path_, json{{"schema", 2}, {"ledger", ledger}, {"mac", witness_.seal(ledger.dump())}}.dump(2) + "\n");
+  witness_.raise_to(count);
   written_ = t;
 }
 
-bool Ledger::charge(uint64_t captured_at_us, uint64_t releases, double feature_bits, double token_bits,
-                    double mu_squared) {
-  const double bits = feature_bits + token_bits;
+bool Ledger::fits_visit(const Charge& c, uint64_t time_us) const {
+  double mu_squared = c.mu_squared, token_bits = std::max(c.token_bits, c.worst_token_bits);
+  for (const Spent& s : visit_) {
+    if (s.time_us + budget_.visit_us <= time_us) continue;
+    mu_squared += s.mu_squared;
+    token_bits += s.token_bits;
+  }
+  return within(std::sqrt(mu_squared), budget_.visit_mu) && within(token_bits, budget_.visit_token_bits);
+}
+
+bool Ledger::charge(const Charge& c) {
+  const double extra = std::max(0.0, c.worst_token_bits - c.token_bits);
+  const double bits = c.feature_bits + c.token_bits;
   // A tick's features are charged after the tokens of later ticks, so seconds overlap. A time from before the last
   // minute is a clock set back: it counts as now.
-  const uint64_t newest = seconds_.empty() ? 0 : seconds_.rbegin()->first;
-  uint64_t second = captured_at_us / 1000000;
-  if (second + kMinute < newest) second = newest;
+  uint64_t time_us = c.time_us;
+  const uint64_t newest = std::max(seconds_.empty() ? 0 : seconds_.rbegin()->first * kSecond, visit_.empty() ? 0 : visit_.back().time_us);
+  if (time_us + kMinute < newest) time_us = newest;
+  const uint64_t second = time_us / kSecond;
   const auto spent = seconds_.find(second);
   const double second_bits = (spent == seconds_.end() ? 0 : spent->second) + bits;
   LedgerTotals next = totals_;
   // A clock that jumps back must not open a fresh day.
   if (const auto day = int64_t(second / 86400); day > next.day) {
     next.day = day;
-    next.day_bits = 0;
+    next.day_bits = next.day_token_bits = next.day_mu_squared = 0;
   }
-  next.day_bits += bits;
-  if (second_bits > budget_.bits_per_second || next.day_bits > budget_.bits_per_day) return false;
-  next.releases += releases;
-  next.feature_bits += feature_bits;
-  next.token_bits += token_bits;
-  next.mu_squared += mu_squared;
-  if (next.day != written_.day || next.releases > written_.releases || next.feature_bits > written_.feature_bits ||
-      next.token_bits > written_.token_bits || next.mu_squared > written_.mu_squared || next.day_bits > written_.day_bits) {
+  next = added(next, c, 1);
+  if (!within(second_bits + extra, budget_.bits_per_second) || !within(next.day_bits + extra, budget_.bits_per_day) ||
+      !within(next.day_token_bits + extra, budget_.token_bits_per_day) ||
+      !within(std::sqrt(next.day_mu_squared), budget_.mu_per_day))
+    return false;
+  if (budget_.visit_us > 0) {
+    if (!fits_visit(c, time_us)) return false;
+    while (!visit_.empty() && visit_.front().time_us + budget_.visit_us + kMinute <= time_us) visit_.pop_front();
+    visit_.push_back({time_us, c.mu_squared, c.token_bits});
+    write(next);
+  } else if (!covers(written_, next)) {
+    LedgerTotals ahead = added(next, c, kBlock);
     // What another kind of charge has written ahead stays written.
-    LedgerTotals ahead = next;
-    ahead.releases = std::max(written_.releases, next.releases + uint64_t(kBlock) * releases);
-    ahead.feature_bits = std::max(written_.feature_bits, next.feature_bits + kBlock * feature_bits);
-    ahead.token_bits = std::max(written_.token_bits, next.token_bits + kBlock * token_bits);
-    ahead.mu_squared = std::max(written_.mu_squared, next.mu_squared + kBlock * mu_squared);
-    ahead.day_bits = std::max(next.day == written_.day ? written_.day_bits : 0, next.day_bits + kBlock * bits);
+    ahead.releases = std::max(ahead.releases, written_.releases);
+    raise(ahead.feature_bits, written_.feature_bits);
+    raise(ahead.token_bits, written_.token_bits);
+    raise(ahead.mu_squared, written_.mu_squared);
+    if (next.day == written_.day) {
+      raise(ahead.day_bits, written_.day_bits);
+      raise(ahead.day_token_bits, written_.day_token_bits);
+      raise(ahead.day_mu_squared, written_.day_mu_squared);
+    }
     write(ahead);
   }
   totals_ = next;
   seconds_[second] = second_bits;
-  while (seconds_.begin()->first + kMinute < seconds_.rbegin()->first) seconds_.erase(seconds_.begin());
+  while (seconds_.begin()->first * kSecond + kMinute < seconds_.rbegin()->first * kSecond) seconds_.erase(seconds_.begin());
   return true;
 }
 

@@ -1,8 +1,6 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include <csignal>
 #include <iostream>
@@ -10,6 +8,7 @@
 
 #include "config.hpp"
 #include "error.hpp"
+#include "isolation.hpp"
 #include "runtime.hpp"
 
 namespace {
@@ -38,13 +37,6 @@ void set_up_logging(const std::string& level) {
   spdlog::set_default_logger(logger);
 }
 
-// A core file would hold pictures.
-void forbid_core_files() {
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
-  prctl(PR_SET_DUMPABLE, 0);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -56,7 +48,7 @@ int main(int argc, char** argv) {
       case Action::kPrintConfig: std::cout << to_toml(config); return 0;
       case Action::kRun: break;
     }
-    forbid_core_files();
+    forbid_inspection(false);
     set_up_logging(config.log_level == "warn" ? "warning" : config.log_level);
     std::signal(SIGTERM, on_signal);
     std::signal(SIGINT, on_signal);

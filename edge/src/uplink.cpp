@@ -6,6 +6,7 @@
 #include <deque>
 #include <random>
 
+#include "certificate.hpp"
 #include "error.hpp"
 #include "ruyicam/v1/uplink.grpc.pb.h"
 
@@ -27,9 +28,9 @@ struct Uplink::Channel {
   std::unique_ptr<v1::Uplink::Stub> stub;
 };
 
-Uplink::Uplink(std::string server, Credentials credentials, Spool& spool, Latencies& latencies)
-    : server_(std::move(server)), credentials_(std::move(credentials)), spool_(spool), latencies_(latencies),
-      channel_(std::make_unique<Channel>()) {
+Uplink::Uplink(std::string server, Credentials credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies)
+    : server_(std::move(server)), credentials_(std::move(credentials)), certificates_(std::move(certificates)), spool_(spool),
+      latencies_(latencies), channel_(std::make_unique<Channel>()) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastBackoffMs);
@@ -74,6 +75,30 @@ void Uplink::run() {
     announce_problem(error.what());
   }
   finished_ = true;
+}
+
+// True: the server has all of them.
+bool Uplink::certify_all() {
+  bool all = true;
+  for (const SessionCertificate& c : waiting_certificates(certificates_)) {
+    v1::SessionCertificate request;
+    request.set_statement(c.statement);
+    request.set_signature(c.signature);
+    request.set_certificate(c.certificate);
+    v1::Certified reply;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + kGrace);
+    const grpc::Status status = channel_->stub->Certify(&context, request, &reply);
+    if (status.ok()) {
+      put_away(c);
+    } else if (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT) {
+      spdlog::warn("the server refuses certificate {}: {}", c.path.string(), status.error_message());
+      put_away(c);
+    } else {
+      all = false;
+    }
+  }
+  return all;
 }
 
 void Uplink::announce_problem(const std::string& what) {
@@ -141,6 +166,8 @@ void Uplink::connect_once() {
         continue;
       }
     }
+    // After its session's packets: the server knows the boot then.
+    if (offer_ && spool_.empty() && offer_.exchange(false) && !certify_all()) offer_ = true;
     const auto bytes = spool_.next(50);
     if (!bytes) continue;
     if (!packet.ParseFromString(*bytes)) {
@@ -170,7 +197,7 @@ void Uplink::connect_once() {
 
 bool Uplink::drain(int timeout_s, const std::atomic<bool>& give_up) {
   const auto until = Clock::now() + std::chrono::seconds(timeout_s);
-  while (!spool_.empty() && Clock::now() < until && !give_up && problem().empty())
+  while ((!spool_.empty() || offer_) && Clock::now() < until && !give_up && problem().empty())
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   stop();
   return spool_.empty();

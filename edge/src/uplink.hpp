@@ -1,6 +1,7 @@
 // Sends the spool's packets to the service and forgets what it has acknowledged. Reconnects for ever.
 #pragma once
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -18,9 +19,12 @@ struct UplinkStats {
 
 class Uplink {
  public:
-  Uplink(std::string server, Credentials credentials, Spool& spool, Latencies& latencies);
+  // certificates: folder of session certificates; those that the server has not taken yet are offered to it.
+  Uplink(std::string server, Credentials credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies);
   ~Uplink();
-  // Lets the spool empty for at most that long, or until `give_up` is set, then stops. True: all was acknowledged.
+  // There is a new certificate in the folder.
+  void offer_certificates() { offer_ = true; }
+  // Lets the spool empty, and the certificates be taken, for at most that long, or until `give_up` is set, then stops. True: all was acknowledged.
   bool drain(int timeout_s, const std::atomic<bool>& give_up);
   UplinkStats stats() const;
   // An error that the sending thread cannot mend (storage); empty if there is none.
@@ -29,14 +33,16 @@ class Uplink {
  private:
   void run();
   void connect_once();
+  bool certify_all();
   void announce_problem(const std::string& what);
   void stop();
 
   std::string server_;
   Credentials credentials_;
+  std::filesystem::path certificates_;
   Spool& spool_;
   Latencies& latencies_;
-  std::atomic<bool> stop_{false}, finished_{false};
+  std::atomic<bool> stop_{false}, finished_{false}, offer_{true};
   std::atomic<uint64_t> sent_{0}, acknowledged_{0}, connections_{0}, failures_{0};
   mutable std::mutex mutex_;
   std::string problem_;

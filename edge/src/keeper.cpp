@@ -1,0 +1,298 @@
+#include "keeper.hpp"
+
+#include <signal.h>
+#include <sodium.h>
+#include <spdlog/spdlog.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "capture.hpp"
+#include "certificate.hpp"
+#include "files.hpp"
+#include "hex.hpp"
+#include "ledger.hpp"
+#include "pacer.hpp"
+#include "ruyicam/v1/uplink.pb.h"
+#include "spool.hpp"
+#include "stats.hpp"
+#include "uplink.hpp"
+
+namespace ruyicam::edge {
+namespace {
+
+constexpr uint64_t kCertifyEvery_us = 600ull * 1000000;
+
+double lower(double ceiling, double wanted) { return wanted > 0 ? std::min(ceiling, wanted) : ceiling; }
+
+LedgerBudget lowered(LedgerBudget budget, const Config& config) {
+  budget.bits_per_second = lower(budget.bits_per_second, config.bits_per_second);
+  budget.bits_per_day = lower(budget.bits_per_day, config.bits_per_day);
+  budget.mu_per_day = lower(budget.mu_per_day, config.mu_per_day);
+  budget.token_bits_per_day = lower(budget.token_bits_per_day, config.token_bits_per_day);
+  return budget;
+}
+
+uint64_t unix_time_us() {
+  return uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+
+std::filesystem::path prepare(const std::filesystem::path& folder) {
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) throw Error(Exit::kStorage, "cannot create " + folder.string() + ": " + problem.message());
+  return folder;
+}
+
+// What is on disk and on the network; made when the first tick has come, so that a source that fails leaves no trace.
+struct Store {
+  Store(const Config& config, const Bundle& bundle, const Credentials& credentials, Latencies& latencies)
+      : folder(prepare(config.state_dir)), certificates(prepare(folder / "certificates")),
+        witness(config.witness.empty() ? folder / "witness.json" : std::filesystem::path(config.witness)),
+        ledger(folder / "ledger.json", config.camera_id, lowered(bundle.budget, config), witness), before(ledger.totals()),
+        spool(folder / "spool", uint64_t(config.spool_max_bytes)), uplink(config.server, credentials, certificates, spool, latencies) {}
+
+  std::filesystem::path folder, certificates;
+  Witness witness;
+  Ledger ledger;
+  LedgerTotals before;
+  Spool spool;
+  Uplink uplink;
+};
+
+}  // namespace
+
+struct Keeper::State {
+  const Config& config;
+  const Bundle& bundle;
+  const Credentials& credentials;
+  RecordPipe& pipe;
+  size_t payload;
+  pid_t seer;
+  const std::atomic<bool>& stop;
+  Latencies latencies;
+  nlohmann::json stages = nlohmann::json::object();
+  std::string boot = std::string(16, '\0');
+  uint64_t begin_us = unix_time_us(), certified_us = begin_us, source_bytes = 0;
+  std::optional<Store> store;
+  std::optional<Pacer> pacer;
+  std::mutex mutex;  // the ledger and what follows, between this thread and the packet clock's
+  // Paid for and not yet spent: the other process cannot send more than it has asked for.
+  uint64_t paid_features = 0;
+  std::map<uint64_t, uint32_t> paid_tokens;
+  uint64_t counts[3] = {};
+  bool done = false, signalled = false;
+  std::optional<Error> failure;
+
+  State(const Config& c, const Bundle& b, const Credentials& k, RecordPipe& p, size_t size, pid_t s, const std::atomic<bool>& flag)
+      : config(c), bundle(b), credentials(k), pipe(p), payload(size), seer(s), stop(flag) {
+    randombytes_buf(boot.data(), boot.size());
+  }
+
+  void open_store() {
+    store.emplace(config, bundle, credentials, latencies);
+    const auto recovered = store->spool.stats();
+    spdlog::info("start camera={} boot={} bundle={} {} profile={} source={}", config.camera_id, hex(boot), bundle.name, bundle.version,
+                 bundle.profile, shown_source(config.source));
+    if (recovered.recovered || recovered.torn)
+      spdlog::info("spool holds {} packets of an earlier run; {} torn bytes cut off", recovered.recovered, recovered.torn);
+  }
+
+  void serve() {
+    while (!done && !failure) {
+      if (stop && !signalled) {
+        ::kill(seer, SIGTERM);
+        signalled = true;
+      }
+      const auto record = pipe.read(50);
+      if (!record) {
+        if (pipe.ended()) break;
+        check();
+        continue;
+      }
+      const RecordType type = record->head.type;
+      if (!store && type != RecordType::kFailure) open_store();
+      check();
+      if (type == RecordType::kTokenWanted || type == RecordType::kFeaturesWanted) {
+        pipe.answer(charge(record->head));
+      } else if (type == RecordType::kPacket) {
+        if (record->head.live && !pacer) start_clock();
+        if (pacer)
+          pacer->put(std::move(*record));
+        else
+          send(*record);
+      } else if (type == RecordType::kStage) {
+        const double* v = record->head.values;
+        stages[text_of(*record)] = {{"count", uint64_t(v[0])}, {"p50_us", v[1]}, {"p95_us", v[2]}, {"p99_us", v[3]}, {"max_us", v[4]}};
+      } else if (type == RecordType::kDone) {
+        source_bytes = uint64_t(record->head.values[0]);
+        done = true;
+      } else {
+        failure.emplace(Exit(record->head.kind), text_of(*record));
+      }
+    }
+  }
+
+  // Only printable characters of what the other process says are ever shown.
+  std::string text_of(const Record& record) const {
+    std::string text(record.payload.begin(), std::find(record.payload.begin(), record.payload.end(), 0));
+    for (char& c : text)
+      if (c < ' ' || c > '~') c = '?';
+    return text;
+  }
+
+  void check() const {
+    if (!store) return;
+    if (const auto problem = store->uplink.problem(); !problem.empty()) throw Error(Exit::kStorage, problem);
+    if (pacer)
+      if (const auto problem = pacer->problem(); !problem.empty()) throw Error(Exit::kStorage, problem);
+  }
+
+  void start_clock() {
+    const uint64_t around = bundle.certified() ? 1 : uint64_t(bundle.around_ticks) + 1;
+    const uint64_t hold = around * 1000 / uint64_t(bundle.rate_hz) + uint64_t(config.packet_hold_ms);
+    pacer.emplace(bundle.rate_hz, hold, payload, [this](const Record& record) { send(record); });
+  }
+
+  bool charge(const RecordHead& head) {
+    Charge c{.time_us = head.time_us};
+    if (head.type == RecordType::kTokenWanted) {
+      if (head.token >= bundle.token_bits.size()) return false;
+      c.token_bits = bundle.token_bits[head.token];
+      c.worst_token_bits = bundle.worst_token_bits();
+    } else {
+      const double mu = bundle.release.clip / bundle.sigma;
+      c.releases = 1;
+      c.feature_bits = bundle.bits_per_release;
+      c.mu_squared = mu * mu;
+    }
+    const std::lock_guard lock(mutex);
+    if (!store->ledger.charge(c)) return false;
+    if (c.releases)
+      ++paid_features;
+    else
+      paid_tokens[head.number] = head.token;
+    return true;
+  }
+
+  // A packet of the other process, to the spool; what was not paid for is taken out of it.
+  void send(const Record& record) {
+    Timer timer(latencies, "spool");
+    RecordHead head = record.head;
+    std::string features(record.payload.begin(), record.payload.begin() + long(packed_bytes()));
+    LedgerTotals totals;
+    {
+      const std::lock_guard lock(mutex);
+      totals = store->ledger.totals();
+      const auto token = paid_tokens.find(head.number);
+      const bool token_paid = token != paid_tokens.end() && token->second == head.token;
+      paid_tokens.erase(paid_tokens.begin(), paid_tokens.upper_bound(head.number));
+      if (head.token != 0 && !token_paid) head.token = 0;
+      if (head.kind == kFeatures && paid_features == 0) head.kind = kWithheldByLedger;
+      if (head.kind == kFeatures) --paid_features;
+    }
+    if (head.kind > kWithheldByLedger) head.kind = kWithheldByGate;
+    if (head.kind != kFeatures) std::fill(features.begin(), features.end(), '\0');
+    ++counts[head.kind];
+    v1::FeaturePacket packet;
+    packet.set_camera_id(config.camera_id);
+    packet.set_boot_id(boot);
+    packet.set_sequence(head.number);
+    packet.set_captured_at_us(head.time_us);
+    packet.set_bundle_id(bundle.id.data(), bundle.id.size());
+    packet.set_features(features);
+    packet.set_kind(head.kind);
+    packet.set_token(head.token);
+    packet.set_last(head.last);
+    packet.set_ledger_releases(totals.releases);
+    packet.set_ledger_bits(totals.bits());
+    store->spool.append(packet.SerializeAsString());
+    timer.stop();
+    if (const uint64_t now = unix_time_us(); now > certified_us + kCertifyEvery_us) {
+      certified_us = now;
+      certify(false);
+    }
+  }
+
+  size_t packed_bytes() const {
+    return (size_t(bundle.release.tokens) * size_t(bundle.release.out_dim) * size_t(bundle.release.bits) + 7) / 8;
+  }
+
+  void certify(bool final) {
+    LedgerTotals now;
+    {
+      const std::lock_guard lock(mutex);
+      now = store->ledger.totals();
+    }
+    write_certificate(store->certificates, hex(boot), credentials,
+                      session_statement(bundle, config.camera_id, hex(boot), begin_us, unix_time_us(), final, store->before, now));
+    store->uplink.offer_certificates();
+  }
+
+  void report() {
+    const LedgerTotals& t = store->ledger.totals();
+    const auto s = store->spool.stats();
+    const auto u = store->uplink.stats();
+    const uint64_t ticks = counts[0] + counts[1] + counts[2];
+    nlohmann::json all = latencies.summary();
+    all.update(stages);
+    const nlohmann::json j = {
+        {"camera_id", config.camera_id},
+        {"boot_id", hex(boot)},
+        {"ticks", ticks},
+        {"seconds", double(ticks) / bundle.rate_hz},
+        {"released", counts[kFeatures]},
+        {"withheld_by_gate", counts[kWithheldByGate]},
+        {"withheld_by_ledger", counts[kWithheldByLedger]},
+        {"bits", t.bits() - store->before.bits()},
+        {"bits_per_release", bundle.bits_per_release},
+        {"profile", bundle.profile},
+        {"source_bytes", source_bytes},
+        {"clock", {{"filled", pacer ? pacer->filled() : 0}, {"late", pacer ? pacer->late() : 0}}},
+        {"ledger", {{"releases", t.releases}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}}},
+        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
+        {"uplink", {{"sent", u.sent}, {"acknowledged", u.acknowledged}, {"connections", u.connections}, {"failures", u.failures}}},
+        {"stages", all}};
+    spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", ticks, counts[kFeatures], counts[kWithheldByGate],
+                 counts[kWithheldByLedger], t.bits(), store->spool.pending());
+    if (!config.stats.empty()) write_file_atomic(config.stats, j.dump(2) + "\n");
+  }
+};
+
+Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t payload, pid_t seer,
+               const std::atomic<bool>& stop)
+    : state_(std::make_unique<State>(config, bundle, credentials, pipe, payload, seer, stop)) {}
+
+Keeper::~Keeper() = default;
+
+Exit Keeper::run(const std::function<std::string()>& why_fetch_failed) {
+  State& s = *state_;
+  s.serve();
+  if (s.failure && s.failure->code() == Exit::kSource)
+    if (const auto why = why_fetch_failed(); !why.empty()) s.failure.emplace(Exit::kSource, why);
+  if (!s.store) {
+    if (s.failure) throw *s.failure;
+    throw Error(Exit::kInternal, "the process that sees frames ended without a word");
+  }
+  if (s.pacer) s.pacer->finish();
+  s.check();
+  const bool stopped = s.stop;
+  s.store->ledger.close();
+  s.certify(true);
+  static const std::atomic<bool> never{false};
+  const bool delivered = s.store->uplink.drain(stopped ? 2 : int(s.config.drain_timeout_s), stopped ? never : s.stop);
+  s.check();
+  s.report();
+  if (s.failure) throw *s.failure;
+  if (!s.done) throw Error(Exit::kInternal, "the process that sees frames ended unexpectedly");
+  if (delivered || s.stop) return Exit::kOk;
+  throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(s.store->spool.pending()) + " packets are not acknowledged by " +
+                                      s.config.server + "; they stay in the spool");
+}
+
+}  // namespace ruyicam::edge

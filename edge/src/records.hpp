@@ -1,0 +1,60 @@
+// The one way out of the process that sees frames: records of one size on a pipe, answered by single bytes on another.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace ruyicam::edge {
+
+enum class RecordType : uint32_t {
+  kTokenWanted = 1,    // may this tick's token leave? answered by a byte
+  kFeaturesWanted = 2, // may this tick's features leave? answered by a byte
+  kPacket = 3,         // one tick, features packed in the payload
+  kStage = 4,          // latencies of one stage, at the end: values are count, p50, p95, p99 and maximum in microseconds
+  kFailure = 5,        // the process gives up: `kind` is its exit code, the payload a line of text
+  kDone = 6,           // the source ended: values are bytes of the source and frames read
+};
+
+enum Kind : uint32_t { kWithheldByGate = 0, kFeatures = 1, kWithheldByLedger = 2 };
+
+struct RecordHead {
+  RecordType type = RecordType::kPacket;
+  uint32_t kind = 0;
+  uint64_t number = 0;   // tick
+  uint64_t time_us = 0;  // Unix time of the tick
+  uint64_t first_ns = 0; // CLOCK_MONOTONIC of tick 0
+  uint32_t token = 0;
+  uint16_t last = 0;
+  uint16_t live = 0;  // the source gives frames at its own pace
+  double values[5] = {};
+};
+
+struct Record {
+  RecordHead head;
+  std::vector<uint8_t> payload;  // of the pipe's payload size
+};
+
+// Not thread-safe. Reading and writing go on after signals; a signal handler's flag is looked at between records.
+class RecordPipe {
+ public:
+  RecordPipe(int read_fd, int write_fd, size_t payload) : in_(read_fd), out_(write_fd), payload_(payload) {}
+  // False: the other side is gone.
+  bool write(const RecordHead& head, const uint8_t* payload = nullptr, size_t size = 0);
+  // nullopt: the other side is gone, or (with `timeout_ms` >= 0) nothing came in time; see ended().
+  std::optional<Record> read(int timeout_ms);
+  bool ended() const { return ended_; }
+  bool answer(bool yes);
+  // Throws Error(kInternal) if the other side is gone.
+  bool ask(const RecordHead& head);
+
+ private:
+  int in_, out_;
+  size_t payload_;
+  bool ended_ = false;
+};
+
+// Bytes that a record's payload has beside features of that packed size: room for a line of text.
+size_t payload_size(size_t packed_bytes);
+
+}  // namespace ruyicam::edge

@@ -1,0 +1,56 @@
+#include "witness.hpp"
+
+#include <sodium.h>
+
+#include <nlohmann/json.hpp>
+
+#include "files.hpp"
+
+namespace ruyicam::edge {
+
+Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
+  static_assert(crypto_auth_KEYBYTES == 32);
+  if (sodium_init() < 0) throw Error(Exit::kInternal, "libsodium cannot be initialised");
+  if (!std::filesystem::exists(path_)) {
+    crypto_auth_keygen(key_.data());
+    write();
+    return;
+  }
+  try {
+    const auto j = nlohmann::json::parse(read_file(path_, Exit::kStorage, 4096));
+    if (j.at("schema").get<int>() != 1) throw std::invalid_argument("unknown schema");
+    const auto hex = j.at("key").get<std::string>();
+    size_t length = 0;
+    if (sodium_hex2bin(key_.data(), key_.size(), hex.data(), hex.size(), nullptr, &length, nullptr) != 0 || length != key_.size())
+      throw std::invalid_argument("key");
+    count_ = j.at("count");
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception&) {
+    throw Error(Exit::kStorage, "witness " + path_.string() + ": damaged, refusing to release features");
+  }
+}
+
+Witness::~Witness() { sodium_memzero(key_.data(), key_.size()); }
+
+void Witness::write() {
+  char hex[65];
+  sodium_bin2hex(hex, sizeof hex, key_.data(), key_.size());
+  write_file_atomic(path_, nlohmann::json{{"schema", 1}, {"key", hex}, {"count", count_}}.dump() + "\n");
+  sodium_memzero(hex, sizeof hex);
+}
+
+std::string Witness::seal(const std::string& bytes) const {
+  uint8_t mac[crypto_auth_BYTES];
+  crypto_auth(mac, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), key_.data());
+  char hex[2 * sizeof mac + 1];
+  sodium_bin2hex(hex, sizeof hex, mac, sizeof mac);
+  return hex;
+}
+
+void Witness::raise_to(uint64_t count) {
+  count_ = count;
+  write();
+}
+
+}  // namespace ruyicam::edge
