@@ -17,6 +17,7 @@ class Exit(IntEnum):
     STORAGE = 6
     ADDRESS = 7
     UNDELIVERED = 8
+    AUDIT = 9
 
 
 class RuyicamError(Exception):

@@ -11,6 +11,7 @@ import typer
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
+from .audit_command import audit
 from .bench_command import app as bench_app
 from .eval_command import evaluate
 from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
@@ -20,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
 certs_app = typer.Typer(no_args_is_help=True, help="Certificates for the uplink of a bench.")
 app.command("eval")(evaluate)
+app.command("audit")(audit)
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")

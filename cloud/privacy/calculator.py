@@ -38,8 +38,8 @@ def exposure(
 ) -> Exposure:
     """The exposure of someone who is on screen for `minutes` of one day, before each of `cameras` cameras.
 
-    kappa: the attacker's best chance beforehand; `uniform`: it is 1 / candidates, all alike. memory_s: how long the edge exit remembers what it saw,
-    which counts as on screen. delta: for epsilon, of the features alone; behaviour tokens have none.
+    kappa: the attacker's best chance beforehand; `uniform`: it is 1 / candidates, all alike. memory_s: how long the edge
+    exit remembers what it saw, which counts as on screen. delta: for epsilon, of the features alone; tokens have none.
     ValueError unless 0 < kappa <= 1, minutes > 0 and cameras >= 1.
     """
     if not 0 < kappa <= 1:

@@ -96,8 +96,8 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
   b.labels = m.at("labels").get<std::vector<std::string>>();
   b.alphabet = m.at("alphabet").get<std::vector<std::string>>();
   const auto prior = m.at("token_prior").get<std::vector<double>>();
-  if (b.labels.size() < 2 || b.alphabet.size() < 2 || b.alphabet.size() > b.labels.size() + 1 || prior.size() != b.alphabet.size())
-    throw std::invalid_argument("labels, alphabet and token_prior do not fit together");
+  if (b.labels.size() < 2 || prior.size() != b.alphabet.size())
+    throw std::invalid_argument("alphabet and token_prior do not fit together");
   double total = 0;
   for (const double p : prior) {
     if (!(p > 0 && p <= 1)) throw std::invalid_argument("token_prior entries must be above 0 and at most 1");
@@ -140,6 +140,10 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
   check_noise(k.noise_cdf, b.sigma);
   b.release = k;
   b.release.clip = p.at("clip");
+  if (!b.certified() && b.release.clip != k.clip) throw std::invalid_argument("privacy and mapping disagree");
+  // A certified profile tells only whether someone should look.
+  if (b.alphabet.size() != (b.certified() ? 2 : b.labels.size() + 1))
+    throw std::invalid_argument("labels and alphabet do not fit together");
   kernels::Mapping{k};  // throws if the constants do not fit together
   kernels::Mapping{b.release};
   kernels::Preprocessor{b.preprocess};

@@ -15,7 +15,7 @@ from .body import joints
 from .camera import place_camera
 from .figure import Painter
 from .identity import identity
-from .story import tell
+from .story import tell, tell_alone
 
 # Someone of whom less than this share can be seen is hidden.
 HIDDEN_BELOW = 0.35
@@ -49,10 +49,15 @@ class Scene:
         return [identity(int(i)).attributes for i in self.identities]
 
 
-def make_scene(seed: int | list[int], ticks: int = 60, size: tuple[int, int] = (192, 144), identities: int = 64) -> Scene:
-    """The scene of that seed (always the same one): `ticks` frames of `size` (width, height) with 1 to 5 people."""
+def make_scene(
+    seed: int | list[int], ticks: int = 60, size: tuple[int, int] = (192, 144), identities: int = 64, only: int | None = None
+) -> Scene:
+    """The scene of that seed (always the same one): `ticks` frames of `size` (width, height) with 1 to 5 people.
+
+    only: the number of the one person who is in it.
+    """
     rng = np.random.default_rng(seed)
-    story, actors = tell(rng, ticks, identities)
+    story, actors = tell(rng, ticks, identities) if only is None else tell_alone(rng, ticks, only)
     parts = [a.finish() for a in actors]
     world = np.stack([joints(p[0], p[1], p[2], a.who) for p, a in zip(parts, actors, strict=True)], 1)
     places = np.stack([p[1] for p in parts], 1)

@@ -202,3 +202,9 @@ def tell(rng: np.random.Generator, ticks: int, identities: int) -> tuple[str, li
     while len(actors) < count:
         actors += _bystander(cast)
     return name, [actors[i] for i in rng.permutation(len(actors))]
+
+
+def tell_alone(rng: np.random.Generator, ticks: int, who: int) -> tuple[str, list[Actor]]:
+    """A story of the one person of that number: its name and the finished part."""
+    name = "fall" if rng.random() < 0.25 else "calm"
+    return name, STORIES[name][0](Cast(ticks, rng, [who]))

@@ -1,0 +1,1 @@
+"""Attacks on a frozen system, by attackers who know everything but the random bits."""
