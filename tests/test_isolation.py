@@ -257,6 +257,35 @@ def test_over_the_budget_of_a_day_only_dummies_leave(certified, long_clip):
     assert all(p.token == 0 and p.features == bytes(len(p.features)) for p in packets if p.kind != 1)
 
 
+def test_an_rtsp_camera_is_fetched_by_a_process_of_its_own(session, long_clip, tmp_path):
+    """The one with the network sees the stream only compressed, and the one that sees frames has no network."""
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], capture_output=True).returncode:
+        pytest.skip("needs python3-gi and gir1.2-gst-rtsp-server-1.0 (make setup)")
+    server = Path(__file__).with_name("rtsp_server.py")
+    camera = subprocess.Popen([python, str(server), str(long_clip)], stdout=subprocess.PIPE, text=True)
+    try:
+        url = camera.stdout.readline().strip()
+        state = tmp_path / "rtsp"
+        edge = start(session, url, state)
+        wait_for(lambda: len(spooled(state)) > 3)
+        children = [int(c) for c in Path(f"/proc/{edge.pid}/task/{edge.pid}/children").read_text().split()]
+        assert len(children) == 2
+        if os.geteuid() == 0:
+            home = os.readlink(f"/proc/{edge.pid}/ns/net")
+            fetcher, seer = sorted(children, key=lambda pid: os.readlink(f"/proc/{pid}/ns/net") != home)
+            assert os.readlink(f"/proc/{fetcher}/ns/net") == home != os.readlink(f"/proc/{seer}/ns/net")
+            assert status(seer)["Seccomp"] == status(fetcher)["Seccomp"] == "2"
+            assert int(status(fetcher)["CapEff"], 16) & _SYS_PTRACE == 0
+        _, log = edge.communicate(timeout=60)
+        assert edge.returncode == 0, log
+        stats = json.loads(state.with_suffix(".json").read_text())
+        assert 190 <= stats["ticks"] <= 201 and stats["stages"]["tick"]["count"] >= 150
+    finally:
+        camera.kill()
+        camera.communicate()
+
+
 def test_live_packets_leave_by_the_clock(session):
     """One packet per tick, though the camera gives a frame only now and then."""
     source = "pipeline:videotestsrc is-live=true num-buffers=8 ! video/x-raw,width=320,height=240,framerate=2/1"

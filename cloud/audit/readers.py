@@ -31,24 +31,6 @@ class WindowReader(nn.Module):
         return self.out(torch.cat([h.mean(-1), h.amax(-1), h.std(-1)], -1))
 
 
-class PictureReader(nn.Module):
-    """[N, P, h, w] pictures of 0 to 255 -> [N, outputs]: the control that shows what pictures would tell."""
-
-    def __init__(self, pictures: int, outputs: int):
-        super().__init__()
-        steps: list[nn.Module] = []
-        before = pictures
-        for width in (32, 64, 128):
-            steps += [nn.Conv2d(before, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.SiLU()]
-            before = width
-        self.layers = nn.Sequential(
-            *steps, nn.AdaptiveAvgPool2d((2, 2)), nn.Flatten(), nn.Dropout(0.3), nn.Linear(512, outputs)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x / 64 - 2)
-
-
 class Decoder(nn.Module):
     """[N, W, F] -> pictures [N, h, w] of 0 to 255 as they are at the window's last tick: how far from the mean picture."""
 

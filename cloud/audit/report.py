@@ -59,7 +59,8 @@ not why.</li>
 what applies, and it is for the operator to find out, with counsel: under the GDPR the legal basis (article 6, and 9 where
 health can be read from behaviour), the duty to inform (13), data protection by design (25), a data protection impact assessment
 (35) for systematic monitoring, and works councils; under the EU AI Act whether the purpose is high-risk or prohibited
-(recognising emotions at work or school, biometric categorisation); elsewhere PIPL, CCPA, BIPA and national rules on video surveillance.
+(recognising emotions at work or school, biometric categorisation); elsewhere PIPL, CCPA, BIPA and national rules on video
+surveillance.
 This report is evidence for such an assessment, not a replacement of it.</p>
 """
 

@@ -37,6 +37,7 @@ class Scale:
     windows: int = 40
     seeds: int = 3
     epochs: int = 40
+    batch: int = 64
     decoder_epochs: int = 40
     candidates: int = 1000
     trials: int = 20000
@@ -52,7 +53,7 @@ class Scale:
 
 
 QUICK = Scale(
-    people=12, windows=12, seeds=3, epochs=15, decoder_epochs=8, candidates=100, trials=2000, draws=100_000,
+    people=8, windows=24, seeds=3, epochs=30, batch=16, decoder_epochs=8, candidates=100, trials=2000, draws=100_000,
     averaged=(1, 16, 256), optimised=2, optimise_steps=20, optimise_releases=4, reuse=(5000, 2), face_people=6,
     per_picture=1, clips=3,
 )  # fmt: skip
@@ -122,7 +123,7 @@ class Audit:
         self.family, self.scale, self.cache, self.data, self.progress = family, scale, cache, data, progress
         self.releasers = {p: Releaser(family, release_plan(family.config, p)) for p in (*CERTIFIED, "reasoning")}
         self.reasoning = self.releasers["reasoning"]
-        self.effort = who.Effort(scale.seeds, scale.epochs)
+        self.effort = who.Effort(scale.seeds, scale.epochs, scale.batch)
 
     @cached_property
     def people(self) -> People:
@@ -253,7 +254,7 @@ class Audit:
     def gait(self) -> Findings:
         """Naming generated people by how they move."""
         found, true = who.gait(self.family, self.people, self.reasoning, self.effort)
-        return Findings([found], [true])
+        return Findings([found, true])
 
     def attributes(self) -> Findings:
         """What unknown people look like."""

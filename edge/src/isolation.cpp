@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -144,6 +145,8 @@ std::string isolate_before_start() {
   const auto miss = [&](const char* what) { missing += std::string(missing.empty() ? "" : ", ") + what; };
   constexpr int kSpaces = CLONE_NEWNET | CLONE_NEWIPC;
   if (unshare(kSpaces) != 0 && unshare(CLONE_NEWUSER | kSpaces) != 0) miss("namespaces");
+  std::error_code ignored;
+  std::filesystem::create_directories(registry_folder(), ignored);
   if (!restrict_writing({registry_folder(), "/dev"})) miss("Landlock");
   // Pages are locked when they are first touched; without the privilege the limit would make allocation fail.
   rlimit limit{};

@@ -161,6 +161,8 @@ struct Keeper::State {
 
   bool charge(const RecordHead& head) {
     Charge c{.time_us = head.time_us};
+    // A camera cannot have seen what is still to come; time that runs ahead would end visits early.
+    if (pacer) c.time_us = std::min(c.time_us, unix_time_us() + 1000000);
     if (head.type == RecordType::kTokenWanted) {
       if (head.token >= bundle.token_bits.size()) return false;
       c.token_bits = bundle.token_bits[head.token];
