@@ -100,19 +100,22 @@ def _show(found) -> None:
     from ruyicam.cloud.privacy.bounds import vacuous
 
     def bound(r) -> str:
-        return "measured only" if r.bound is None else "vacuous" if vacuous(r.bound) else f"{r.bound:.4g}"
+        return "none" if r.bound is None else "vacuous" if vacuous(r.bound) else f"{r.bound:.4g}"
+
+    def target(r) -> str:
+        return "" if r.target is None else f"{r.target:.3g}" + ("" if r.meets_target else ", missed")
 
     for title, results in (
         ("Measured against bound", found.attacks),
         ("Positive controls", found.positive),
-        ("Negative", found.negative),
+        ("Negative controls", found.negative),
     ):
         show_table(
             title,
-            ["attack", "profile", "metric", "measured", "95 %", "chance", "bound", "target"],
+            ["attack", "measured", "95 %", "chance", "bound", "target"],
             [
-                [r.name, r.profile, r.metric, f"{r.value:.4g}", f"{r.ci[0]:.3g} to {r.ci[1]:.3g}", f"{r.chance:.3g}", bound(r),
-                 "" if r.target is None else f"{r.target:.3g}" + ("" if r.meets_target else " missed")]
+                [f"{r.name} ({r.profile}): {r.metric}", f"{r.value:.4g}", f"{r.ci[0]:.3g} to {r.ci[1]:.3g}",
+                 f"{r.chance:.3g}", bound(r), target(r)]
                 for r in results
             ],
         )  # fmt: skip

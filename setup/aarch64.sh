@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=build/sysroot-arm64
-[ -e "$out/complete" ] && exit 0
+libraries=$(grep -E '^(lib.*-dev|nlohmann-json3-dev|zlib1g-dev)$' setup/packages.txt | paste -sd,)
+[ "$(cat "$out/complete" 2> /dev/null)" = "$libraries" ] && exit 0
 tools=(crossbuild-essential-arm64 mmdebstrap qemu-user-static protobuf-compiler protobuf-compiler-grpc)
 missing=()
 for package in "${tools[@]}"; do
@@ -15,7 +16,6 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 fi
-libraries=$(grep -E '^(lib.*-dev|nlohmann-json3-dev|zlib1g-dev)$' setup/packages.txt | paste -sd,)
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 rm -rf "$out"
 echo "setup: unpacking $libraries for arm64"
@@ -36,4 +36,4 @@ mkdir -p "$out/onnxruntime/lib"
 cp "$wheel"/unpacked/onnxruntime/capi/libonnxruntime.so.* "$out/onnxruntime/lib/libonnxruntime.so.1"
 ln -s libonnxruntime.so.1 "$out/onnxruntime/lib/libonnxruntime.so"
 cp -r build/onnxruntime/include "$out/onnxruntime/include"
-touch "$out/complete"
+echo "$libraries" > "$out/complete"

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -21,7 +22,8 @@ import pytest
 from conftest import write_clip
 
 from ruyicam.cloud.errors import Exit, RuyicamError
-from ruyicam.cloud.wire import METHOD, SERVICE, FeaturePacket, packet_size
+from ruyicam.cloud.serve.tls import server_credentials
+from ruyicam.cloud.wire import CERTIFY, METHOD, SERVICE, Ack, Certified, FeaturePacket, packet_size
 from ruyicam.export.bench_session import CAMERA, BenchSession
 from ruyicam.export.demo import default_model
 from ruyicam.export.pki import Authority
@@ -220,6 +222,44 @@ def test_sigkill_of_the_edge_loses_nothing_spooled_and_repeats_nothing(session, 
     assert session.get(f"/v1/events?boot_id={boot_id}") == events
     again = session.get(f"/v1/boots/{boot_id}")
     assert again["packets"] == newest + 1 and len(again["windows"]) == len(boot["windows"])
+
+
+def test_a_packet_is_sent_again_byte_for_byte(session, made_clip):
+    """A server that breaks the first connections without an acknowledgement sees the same bytes on the next."""
+    session.stop_server()
+    seen: list[list[bytes]] = []
+
+    def stream(requests, context):
+        seen.append([])
+        for raw in requests:
+            seen[-1].append(raw)
+            if len(seen) < 4:
+                if len(seen[-1]) == 6:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
+                continue
+            packet = FeaturePacket.FromString(raw)
+            yield Ack(boot_id=packet.boot_id, sequence=packet.sequence)
+
+    identity = lambda raw: raw  # noqa: E731
+    handlers = {
+        METHOD: grpc.stream_stream_rpc_method_handler(stream, identity, Ack.SerializeToString),
+        CERTIFY: grpc.unary_unary_rpc_method_handler(lambda raw, context: Certified(), identity, Certified.SerializeToString),
+    }
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_secure_port(
+        "127.0.0.1:0", server_credentials(session.authority.ca, session.server_cert.cert, session.server_cert.key)
+    )
+    server.start()
+    try:
+        stats = session.play(str(made_clip), server=f"127.0.0.1:{port}")
+    finally:
+        server.stop(0)
+    assert stats["spool"]["pending"] == 0 and len(seen) == 4
+    whole = seen[-1]
+    assert len(whole) == stats["ticks"] == 20
+    for broken in seen[:-1]:
+        assert len(broken) >= 6 and broken == whole[: len(broken)]
 
 
 def test_the_server_refuses_what_no_device_sends(session, made_clip):
