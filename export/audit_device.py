@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import socket
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,48 +15,16 @@ from ruyicam.cloud.family import Family
 from .bench_session import BenchSession
 from .demo import default_clip
 from .evaluate import export_throwaway
+from .line import Line
 
 _SCENES = ("black", "snow")
 # Packets at both ends of a run share the line with the handshake and the last acknowledgements.
 _EDGE_PACKETS = 5
 
 
-class LineTap:
-    """A TCP relay that notes when and how much the device sends: all that someone on the line sees."""
-
-    def __init__(self, target: str):
-        host, port = target.rsplit(":", 1)
-        self.seen: list[tuple[float, int]] = []
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self._listener.accept()[0]
-                far = socket.create_connection(self._target)
-                threading.Thread(target=self._relay, args=(near, far, True), daemon=True).start()
-                threading.Thread(target=self._relay, args=(far, near, False), daemon=True).start()
-
-    def _relay(self, a: socket.socket, b: socket.socket, note: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := a.recv(65536):
-                if note:
-                    self.seen.append((time.monotonic(), len(data)))
-                b.sendall(data)
-        with contextlib.suppress(OSError):
-            b.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Takes no more connections."""
-        self._listener.close()
-
-
 def _watch(session: BenchSession, pattern: str, name: str, seconds: int, rate: int) -> np.ndarray:
     """(interval in s, bytes) of every piece that went over the line, float [N, 2]."""
-    tap = LineTap(session.grpc)
+    tap = Line(session.grpc)
     source = (
         f"pipeline:videotestsrc is-live=true pattern={pattern} num-buffers={seconds * rate} "
         f"! video/x-raw,width=320,height=240,framerate={rate}/1"

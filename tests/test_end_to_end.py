@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from ruyicam.cloud.serve.tls import server_credentials
 from ruyicam.cloud.wire import CERTIFY, METHOD, SERVICE, Ack, Certified, FeaturePacket, packet_size
 from ruyicam.export.bench_session import CAMERA, BenchSession
 from ruyicam.export.demo import default_model
+from ruyicam.export.line import Line
 from ruyicam.export.pki import Authority
 
 RUYICAM = Path(sys.executable).with_name("ruyicam")
@@ -155,39 +155,12 @@ def test_twenty_seconds_without_a_server_lose_no_packet(session, long_clip, fami
     assert sorted({w["start"] for w in boot["windows"]}) == list(range(0, 201 - family.config.window, 10))
 
 
-class SlowLink:
-    """A TCP relay that keeps every piece back for a while, as a satellite link does."""
-
-    def __init__(self, target: str, delay_s: float):
-        host, port = target.rsplit(":", 1)
-        self.target, self.delay_s = (host, int(port)), delay_s
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near = self.listener.accept()[0]
-                far = socket.create_connection(self.target)
-                for a, b in ((near, far), (far, near)):
-                    threading.Thread(target=self._relay, args=(a, b), daemon=True).start()
-
-    def _relay(self, a: socket.socket, b: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := a.recv(65536):
-                time.sleep(self.delay_s)
-                b.sendall(data)
-        with contextlib.suppress(OSError):
-            b.shutdown(socket.SHUT_WR)
-
-
 def test_a_slow_link_only_takes_longer(session, made_clip):
-    link = SlowLink(session.grpc, 0.4)
+    link = Line(session.grpc, 0.4)
     stats = session.play(str(made_clip), server=link.address)
     assert session.wait_read(stats["boot_id"])["packets"] == 20
     assert stats["uplink"]["connections"] == 1
-    link.listener.close()
+    link.close()
 
 
 def test_sigkill_of_the_edge_loses_nothing_spooled_and_repeats_nothing(session, long_clip, made_clip):

@@ -15,9 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -27,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from ruyicam.cloud.data.scenes import make_scene
 from ruyicam.cloud.data.scenes.identity import Identity, identity
+from ruyicam.cloud.data.workers import in_processes
 from ruyicam.cloud.family import Family, FamilyConfig
 from ruyicam.kernels import Preprocessor
 
@@ -135,17 +134,8 @@ def make_people(
     folder = cache / f"people-{digest.hexdigest()[:12]}"
     paths = [folder / f"{i:04d}-{windows}.safetensors" for i in range(people)]
     missing = [(p, i) for i, p in enumerate(paths) if not p.exists()]
-    if missing:
-        start = ({k: v.cpu() for k, v in family.state_dict().items()}, family.config)
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, len(missing)), get_context("spawn"), _start_worker, start) as pool:
-            jobs = [pool.submit(_person, path, number, windows) for path, number in missing]
-            try:
-                for done, job in enumerate(as_completed(jobs), start=1):
-                    job.result()
-                    progress(done, len(missing))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    state = ({k: v.cpu() for k, v in family.state_dict().items()}, family.config)
+    in_processes(_person, [(path, number, windows) for path, number in missing], _start_worker, state, progress=progress)
     loaded = [load_file(p) for p in paths]
     return People(
         **{name: torch.cat([x[name] for x in loaded]) for name in ("features", "token", "picture", "points")},

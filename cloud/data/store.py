@@ -19,8 +19,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -40,6 +38,7 @@ from .clips import Clip, luma_frames
 from .poses import find_poses, slots
 from .scenes import make_scene
 from .scenes.scene import verdict
+from .workers import in_processes
 
 SCENES_PER_SHARD = 50
 LUMA = (16, 12)
@@ -207,18 +206,8 @@ class Store:
         cannot be written; RuyicamError(SOURCE) for a clip that cannot be decoded.
         """
         missing = list({path: (path, job) for path, job in shards if not path.exists()}.values())
-        if missing:
-            start = ({k: v.cpu() for k, v in self.encoder.state_dict().items()}, self.config)
-            workers = min(workers or os.cpu_count() or 1, len(missing))
-            with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, start) as pool:
-                jobs = [pool.submit(_make, path, self.config, job) for path, job in missing]
-                try:
-                    for done, job in enumerate(as_completed(jobs), start=1):
-                        job.result()
-                        progress(done, len(missing))
-                except BaseException:
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
+        state = ({k: v.cpu() for k, v in self.encoder.state_dict().items()}, self.config)
+        in_processes(_make, [(path, self.config, job) for path, job in missing], _start_worker, state, workers, progress)
         return [path for path, _ in shards]
 
 
