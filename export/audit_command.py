@@ -97,11 +97,6 @@ def audit(
 
 
 def _show(found) -> None:
-    from ruyicam.cloud.privacy.bounds import vacuous
-
-    def bound(r) -> str:
-        return "none" if r.bound is None else "vacuous" if vacuous(r.bound) else f"{r.bound:.4g}"
-
     def target(r) -> str:
         return "" if r.target is None else f"{r.target:.3g}" + ("" if r.meets_target else ", missed")
 
@@ -115,7 +110,7 @@ def _show(found) -> None:
             ["attack", "measured", "95 %", "chance", "bound", "target"],
             [
                 [f"{r.name} ({r.profile}): {r.metric}", f"{r.value:.4g}", f"{r.ci[0]:.3g} to {r.ci[1]:.3g}",
-                 f"{r.chance:.3g}", bound(r), target(r)]
+                 f"{r.chance:.3g}", r.limit, target(r)]
                 for r in results
             ],
         )  # fmt: skip

@@ -73,7 +73,7 @@ def scored(name: str, gains: tuple[np.ndarray, np.ndarray], group: np.ndarray, n
     for metric, values, target in zip(("SSIM", "dB"), gains, (SSIM_TARGET, PSNR_TARGET), strict=True):
         out.append(
             Result(name, f"{metric} above the prior-mean picture", float(values.mean()), bootstrap(values, group), 0.0,
-                   target=target, profile=profile, trials=len(values), note=note)
+                   target=target, profile=profile, trials=len(values), note=note, share=False)
         )  # fmt: skip
     return out
 

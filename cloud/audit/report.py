@@ -13,8 +13,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ruyicam.cloud.privacy.bounds import vacuous
-
 from .inversion import Gallery
 from .run import Findings, verdict
 from .stats import Result
@@ -99,12 +97,6 @@ def _gallery(g: Gallery) -> str:
     return f"<h3>{html.escape(g.name)}</h3>{_embed(figure)}"
 
 
-def _bound(r: Result) -> str:
-    if r.bound is None:
-        return "measured only"
-    return "vacuous" if vacuous(r.bound) else f"{r.bound:.4g}"
-
-
 def _rows(results: list[Result]) -> str:
     rows = []
     for r in results:
@@ -114,7 +106,7 @@ def _rows(results: list[Result]) -> str:
             f"<tr><td>{html.escape(r.name)}<br><small>{html.escape(r.note)}</small></td><td>{r.profile}</td>"
             f'<td>{html.escape(r.metric)}</td><td class="n">{r.value:.4g}</td>'
             f'<td class="n">{r.ci[0]:.4g} to {r.ci[1]:.4g}</td><td class="n">{r.chance:.4g}</td>'
-            f'<td class="n">{_bound(r)}</td><td class="n">{target}</td><td>{holds if r.bound is not None else ""}</td></tr>'
+            f'<td class="n">{r.limit}</td><td class="n">{target}</td><td>{holds if r.bound is not None else ""}</td></tr>'
         )
     head = "".join(
         f"<th>{c}</th>" for c in ("attack", "profile", "metric", "measured", "95 %", "chance", "bound", "target", "")

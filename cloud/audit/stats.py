@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from scipy.stats import beta
 
+from ruyicam.cloud.privacy.bounds import vacuous
+
 CONFIDENCE = 0.95
 
 
@@ -34,7 +36,7 @@ def bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0, rounds: int
 @dataclass(frozen=True)
 class Result:
     """One attack. `bound`: proven, None where nothing is (what is read then is only measured); `target`: what we ask of
-    the default model, None where nothing. `holds`: the interval's lower end is not above the bound.
+    the default model, None where nothing; `share`: the figure is a probability. `holds`: the interval's lower end is not above the bound.
     """
 
     name: str
@@ -48,11 +50,19 @@ class Result:
     trials: int = 0
     seeds: Sequence[float] = field(default=())
     note: str = ""
+    share: bool = True
 
     @property
     def holds(self) -> bool:
         """Whether the measurement is compatible with the bound."""
         return self.bound is None or self.ci[0] <= self.bound
+
+    @property
+    def limit(self) -> str:
+        """The bound in words."""
+        if self.bound is None:
+            return "none"
+        return "vacuous" if self.share and vacuous(self.bound) else f"{self.bound:.4g}"
 
     @property
     def meets_target(self) -> bool | None:
