@@ -176,7 +176,8 @@ def mechanism(releaser: Releaser, releases: int, draws: int, seed: int = 0) -> t
     upper = float(norm.ppf(interval(hits, len(judge), 0.99)[1]) - norm.ppf(interval(alarms, len(judge), 0.99)[0]))
     claimed = bounds.mu(releases, clip, releaser.plan.sigma)
     result = Result("mechanism as built", f"mu of {releases} releases", point, (lower(judge, best), upper), 0.0, bound=claimed,
-                    profile=releaser.plan.profile, trials=len(judge), note="features at the clip against none", share=False)  # fmt: skip
+                    profile=releaser.plan.profile, trials=len(judge),
+                    note="features at the clip against none", share=False)  # fmt: skip
     return result, claimed
 
 

@@ -36,7 +36,8 @@ def bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0, rounds: int
 @dataclass(frozen=True)
 class Result:
     """One attack. `bound`: proven, None where nothing is (what is read then is only measured); `target`: what we ask of
-    the default model, None where nothing; `share`: the figure is a probability. `holds`: the interval's lower end is not above the bound.
+    the default model, None where nothing; `share`: the figure is a probability. `holds`: the interval's lower end is not
+    above the bound.
     """
 
     name: str
