@@ -135,20 +135,42 @@ def certified_identity(people: People, releaser: Releaser, effort: Effort) -> Re
                       profile=releaser.plan.profile, note="one visit: two releases, two tokens")  # fmt: skip
 
 
+# Pairs of joints whose distances tell a build: shoulders, hips, arms, legs, head.
+_BONES = ((5, 6), (11, 12), (5, 7), (7, 9), (11, 13), (13, 15), (0, 5), (3, 4))
+
+
+def gait_of(points: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Build and movement apart from where someone is: [N, W, 17, 3] (x, y as shares of a picture of `size`, seen) -> [N, W, F].
+
+    Joints against the hips in units of the torso, how they move, and lengths of bones.
+    """
+    xy = points[..., :2] * torch.tensor(size, dtype=torch.float32)
+    hips, shoulders = xy[..., 11:13, :].mean(-2, keepdim=True), xy[..., 5:7, :].mean(-2, keepdim=True)
+    torso = (shoulders - hips).norm(dim=-1, keepdim=True).clamp(min=3)
+    place = (xy - hips) / torso
+    motion = torch.cat([torch.zeros_like(place[:, :1]), place.diff(dim=1)], 1) * 4
+    bones = torch.stack([(xy[..., a, :] - xy[..., b, :]).norm(dim=-1) for a, b in _BONES], -1) / torso[..., 0]
+    return torch.cat([place.flatten(2), motion.flatten(2), bones, points[..., 2]], -1).clamp(-6, 6)
+
+
 @torch.inference_mode()
 def _contours(family: Family, z: torch.Tensor) -> torch.Tensor:
+    """Of every window the figure that the deepest tier is surest of, as `gait_of` sees it."""
     deepest = list(family.config.trunk.exits)[-1]
     there = torch.ones(z.shape[:2], dtype=torch.bool)
     parts = [family.reasoner(a, b, (deepest,))[deepest].contour for a, b in zip(z.split(128), there.split(128), strict=True)]
     points = torch.cat(parts)
-    return torch.cat([points[..., :2] * 8, torch.sigmoid(points[..., 2:])], -1).flatten(2)
+    points[..., 2] = torch.sigmoid(points[..., 2])
+    surest = points[..., 2].mean((1, 3)).argmax(1)
+    chosen = points[torch.arange(len(points)), :, surest]
+    return gait_of(chosen, (family.config.input.width, family.config.input.height))
 
 
 def gait(family: Family, people: People, releaser: Releaser, effort: Effort) -> tuple[Result, Result]:
     """(from the contour that the service shows, from the true joints for comparison): naming one of all people."""
     count = int(people.who.max()) + 1
     ticks = people.features.shape[1]
-    joints = people.points.float().flatten(2) * 8
+    joints = gait_of(people.points.float(), (family.config.input.width, family.config.input.height))
     # An attacker may ask for as many draws as he likes; four of each scene are enough to learn what noise does.
     drawn = [_contours(family, releaser.windows(people.features)) for _ in range(4)]
     found, true = [], []
