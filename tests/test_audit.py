@@ -144,7 +144,7 @@ def test_the_quick_audit_passes(tmp_path):
                  "size and time of packets",
                  "learned decoder, in domain"):  # fmt: skip
         assert name in names
-    assert len(said["controls"]["positive"]) >= 5 and len(said["controls"]["negative"]) >= 1
+    assert len(said["controls"]["positive"]) >= 4 and len(said["controls"]["negative"]) >= 1
     page = (tmp_path / "report.html").read_text()
     assert "What remains" in page and page.count("<img") >= 2
     for word in ("anonymous", "irreversible"):
