@@ -97,7 +97,8 @@ class Findings:
                 for i, (name, real) in enumerate(content["galleries"])
             ]
         results = {
-            kind: [Result(**{**r, "ci": tuple(r["ci"])}) for r in content[kind]] for kind in ("attacks", "positive", "negative")
+            kind: [Result(**{**r, "ci": tuple(r["ci"]), "seeds": tuple(r["seeds"])}) for r in content[kind]]
+            for kind in ("attacks", "positive", "negative")
         }
         return cls(**results, galleries=galleries, curve=content["curve"], skipped=content["skipped"])
 

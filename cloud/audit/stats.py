@@ -79,5 +79,12 @@ def proportion(name: str, metric: str, right: Sequence[tuple[int, int]], chance:
     """Of (right, trials) per seed, whose trials share nothing: the pooled proportion with its exact interval."""
     hits, trials = sum(r for r, _ in right), sum(n for _, n in right)
     return Result(
-        name, metric, hits / trials, interval(hits, trials), chance, trials=trials, seeds=[r / n for r, n in right], **fields
+        name,
+        metric,
+        hits / trials,
+        interval(hits, trials),
+        chance,
+        trials=trials,
+        seeds=tuple(r / n for r, n in right),
+        **fields,
     )
