@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
@@ -138,11 +139,18 @@ TEST(Isolation, EveryDoorIsShut) {
   std::string never;
   for (const Door& door : all) {
     if (std::string(door.name) == "exec" || std::string(door.name) == "ptrace" || std::string(door.name).starts_with("signal")) continue;
-    const auto [text, status] = in_child([&](int out) { (void)!::write(out, door.open() ? "y" : "n", 1); });
+    const auto [text, status] = in_child([&](int out) {
+      // Names and queues of its own, or this machine would keep what goes through; without them those doors are not tried.
+      const bool own = ::unshare(CLONE_NEWUTS | CLONE_NEWIPC) == 0;
+      const std::string name = door.name;
+      const bool global = name == "host name" || name == "shmget" || name == "message queue";
+      (void)!::write(out, (own || !global) && door.open() ? "y" : "n", 1);
+    });
     if (text != "y") never += std::string(door.name) + ", ";
     for (const char* made : {"new", "d"}) std::filesystem::remove(folder.path / made);
     { std::ofstream(folder.path / "there") << "abc"; }
   }
+  ::shm_unlink("/ruyicam-door");
   std::cout << "open to nobody here even without isolation: " << never << "\n";
   EXPECT_LT(std::count(never.begin(), never.end(), ','), 16) << never;
   const auto [text, status] = in_child([&](int out) {
