@@ -87,8 +87,6 @@ def small(frames: np.ndarray) -> torch.Tensor:
 
 
 def _start_worker(state: dict[str, torch.Tensor], config: FamilyConfig) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     family = Family(config)
     family.load_state_dict(state)
     _STATE["family"] = family.eval()

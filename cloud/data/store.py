@@ -151,8 +151,6 @@ def _write(windows: list[dict[str, torch.Tensor]], path: Path) -> None:
 
 def _start_worker(state: dict[str, torch.Tensor], config: FamilyConfig) -> None:
     keep_freed_memory()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     encoder = Encoder(config)
     encoder.load_state_dict(state)
     _STATE["encoder"] = encoder.eval()

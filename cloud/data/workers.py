@@ -7,6 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
+import cv2
+import torch
+
+
+def _begin(start: Callable, state: tuple) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    start(*state)
+
 
 def in_processes(
     function: Callable,
@@ -16,13 +25,16 @@ def in_processes(
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> None:
-    """Calls `function(*job)` for every job in processes that have called `start(*state)`; by default one per processor.
+    """Calls `function(*job)` for every job in processes that have called `start(*state)` and compute on one thread each;
+    by default one per processor.
 
     `progress(done, of)` is called as they come. The first error is raised here, once the jobs under way have ended.
     """
     if not jobs:
         return
-    with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), get_context("spawn"), start, state) as pool:
+    with ProcessPoolExecutor(
+        min(workers or os.cpu_count() or 1, len(jobs)), get_context("spawn"), _begin, (start, state)
+    ) as pool:
         running = [pool.submit(function, *job) for job in jobs]
         try:
             for done, job in enumerate(as_completed(running), start=1):

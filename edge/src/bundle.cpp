@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "files.hpp"
+#include "hex.hpp"
 #include "safetensors.hpp"
 
 namespace ruyicam::edge {
@@ -37,13 +38,6 @@ std::array<uint8_t, 32> sha256(const void* bytes, size_t size) {
   std::array<uint8_t, 32> digest;
   crypto_hash_sha256(digest.data(), static_cast<const uint8_t*>(bytes), size);
   return digest;
-}
-
-std::string sha256_hex(const std::string& bytes) {
-  const auto digest = sha256(bytes.data(), bytes.size());
-  char hex[2 * digest.size() + 1];
-  sodium_bin2hex(hex, sizeof hex, digest.data(), digest.size());
-  return hex;
 }
 
 // What the name of a certified profile promises of a visit.
@@ -185,7 +179,7 @@ Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::p
       throw refuse("schema " + std::to_string(schema) + ", this runtime reads schema " + std::to_string(kBundleSchema));
     const auto part = [&](const std::string& name) {
       std::string bytes = read_file(folder / name, Exit::kBundle, size_t(256) << 20);
-      if (sha256_hex(bytes) != m.at("files").at(name).at("sha256").get<std::string>())
+      if (hex(sha256(bytes.data(), bytes.size())) != m.at("files").at(name).at("sha256").get<std::string>())
         throw refuse(name + " does not have the hash that the manifest gives");
       return bytes;
     };

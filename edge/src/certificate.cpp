@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "bundle.hpp"
@@ -23,7 +24,10 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kSent = ".sent.json";
-constexpr size_t kKept = 100;
+constexpr size_t kKept = 100, kMost = 1 << 16;
+
+// Between the thread that writes certificates and the one that sends them.
+std::mutex files;
 
 bool is_sent(const std::string& name) { return name.size() > std::strlen(kSent) && name.ends_with(kSent); }
 
@@ -100,6 +104,7 @@ std::string sign(const Credentials& credentials, const std::string& bytes) {
 
 void write_certificate(const std::filesystem::path& folder, const std::string& boot_hex, const Credentials& credentials,
                        const std::string& statement) {
+  const std::lock_guard lock(files);
   const json file = {{"statement", statement}, {"signature", hex(sign(credentials, statement))}, {"certificate", credentials.cert}};
   write_file_atomic(folder / (boot_hex + ".json"), file.dump(2) + "\n");
 }
@@ -108,7 +113,7 @@ std::vector<SessionCertificate> waiting_certificates(const std::filesystem::path
   std::vector<SessionCertificate> found;
   for (const auto& path : newest_last(folder, [](const std::string& name) { return !is_sent(name); })) {
     try {
-      const json file = json::parse(read_file(path, Exit::kStorage, 1 << 16));
+      const json file = json::parse(read_file(path, Exit::kStorage, kMost));
       const std::string digits = file.at("signature");
       SessionCertificate c{path, file.at("statement"), std::string(digits.size() / 2, '\0'), file.at("certificate")};
       if (sodium_hex2bin(reinterpret_cast<unsigned char*>(c.signature.data()), c.signature.size(), digits.data(), digits.size(), nullptr,
@@ -122,6 +127,13 @@ std::vector<SessionCertificate> waiting_certificates(const std::filesystem::path
 }
 
 void put_away(const SessionCertificate& certificate) {
+  const std::lock_guard lock(files);
+  // A later one of the same boot may have come meanwhile, and is still to be sent.
+  try {
+    if (json::parse(read_file(certificate.path, Exit::kStorage, kMost)).at("statement") != certificate.statement) return;
+  } catch (const std::exception&) {
+    return;
+  }
   std::filesystem::path sent = certificate.path;
   sent.replace_extension(kSent);
   std::error_code ignored;

@@ -72,7 +72,7 @@ struct Keeper::State {
   const Bundle& bundle;
   const Credentials& credentials;
   RecordPipe& pipe;
-  size_t payload;
+  size_t packed_bytes;
   pid_t seer;
   const std::atomic<bool>& stop;
   Latencies latencies;
@@ -89,8 +89,8 @@ struct Keeper::State {
   bool done = false, signalled = false;
   std::optional<Error> failure;
 
-  State(const Config& c, const Bundle& b, const Credentials& k, RecordPipe& p, size_t size, pid_t s, const std::atomic<bool>& flag)
-      : config(c), bundle(b), credentials(k), pipe(p), payload(size), seer(s), stop(flag) {
+  State(const Config& c, const Bundle& b, const Credentials& k, RecordPipe& p, size_t packed, pid_t s, const std::atomic<bool>& flag)
+      : config(c), bundle(b), credentials(k), pipe(p), packed_bytes(packed), seer(s), stop(flag) {
     randombytes_buf(boot.data(), boot.size());
   }
 
@@ -156,7 +156,7 @@ struct Keeper::State {
   void start_clock() {
     const uint64_t around = bundle.certified() ? 1 : uint64_t(bundle.around_ticks) + 1;
     const uint64_t hold = around * 1000 / uint64_t(bundle.rate_hz) + uint64_t(config.packet_hold_ms);
-    pacer.emplace(bundle.rate_hz, hold, payload, [this](const Record& record) { send(record); });
+    pacer.emplace(bundle.rate_hz, hold, payload_size(packed_bytes), [this](const Record& record) { send(record); });
   }
 
   bool charge(const RecordHead& head) {
@@ -186,7 +186,7 @@ struct Keeper::State {
   void send(const Record& record) {
     Timer timer(latencies, "spool");
     RecordHead head = record.head;
-    std::string features(record.payload.begin(), record.payload.begin() + long(packed_bytes()));
+    std::string features(record.payload.begin(), record.payload.begin() + long(packed_bytes));
     LedgerTotals totals;
     {
       const std::lock_guard lock(mutex);
@@ -219,10 +219,6 @@ struct Keeper::State {
       certified_us = now;
       certify(false);
     }
-  }
-
-  size_t packed_bytes() const {
-    return (size_t(bundle.release.tokens) * size_t(bundle.release.out_dim) * size_t(bundle.release.bits) + 7) / 8;
   }
 
   void certify(bool final) {
@@ -266,9 +262,9 @@ struct Keeper::State {
   }
 };
 
-Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t payload, pid_t seer,
+Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t packed_bytes, pid_t seer,
                const std::atomic<bool>& stop)
-    : state_(std::make_unique<State>(config, bundle, credentials, pipe, payload, seer, stop)) {}
+    : state_(std::make_unique<State>(config, bundle, credentials, pipe, packed_bytes, seer, stop)) {}
 
 Keeper::~Keeper() = default;
 

@@ -17,7 +17,7 @@ namespace ruyicam::edge {
 
 class Keeper {
  public:
-  Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t payload, pid_t seer,
+  Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t packed_bytes, pid_t seer,
          const std::atomic<bool>& stop);
   ~Keeper();
   // Serves the process `seer` until it is done, then delivers what is left. `why_fetch_failed`: what the fetch process has

@@ -77,7 +77,7 @@ Exit run(const Config& config, const std::atomic<bool>& stop) {
   const Bundle bundle = load_bundle(config.bundle, config.public_key);
   const Credentials credentials = load_credentials(config.ca, config.cert, config.key, config.camera_id);
   std::signal(SIGPIPE, SIG_IGN);
-  const size_t payload = payload_size(kernels::Mapping(bundle.release).packed_bytes());
+  const size_t packed = kernels::Mapping(bundle.release).packed_bytes(), payload = payload_size(packed);
   const Pipe records, answers, isolation, fetch_error;
   Child fetcher, seer;
   int stream = -1;
@@ -109,7 +109,7 @@ Exit run(const Config& config, const std::atomic<bool>& stop) {
   if (::read(isolation.read, missing, sizeof missing - 1) > 0)
     spdlog::warn("isolation: this kernel or user does not allow: {}", missing);
   RecordPipe pipe(records.read, answers.write, payload);
-  Keeper keeper(config, bundle, credentials, pipe, payload, seer.pid, stop);
+  Keeper keeper(config, bundle, credentials, pipe, packed, seer.pid, stop);
   return keeper.run([&] {
     char why[512] = {};
     ::fcntl(fetch_error.read, F_SETFL, O_NONBLOCK);

@@ -97,9 +97,10 @@ class Vision {
     tick.number = number;
     tick.captured_at_us = time_of(number);
     tick.seen = false;
-    tick.features.assign(release_.features(), 0);
     push(std::move(tick));
   }
+
+  uint64_t block_of(uint64_t number) const { return number / uint64_t(bundle_.block_ticks); }
 
   void take(const LumaFrame& frame, uint64_t number) {
     Timer total(latencies_, "tick");
@@ -119,7 +120,7 @@ class Vision {
     tick.captured_at_us = start_us_ + frame.time_ns / 1000;
     std::vector<int16_t> clipped(mapping_.features());
     mapping_.project(encoder_.tokens(), bundle_.mapping.in_dim, clipped.data(), kernels::Backend::kSimd);
-    if (bundle_.certified()) {
+    if (bundle_.certified() && block_of(number) > block_) {
       tick.features.resize(release_.features());
       release_.project(encoder_.tokens(), bundle_.release.in_dim, tick.features.data(), kernels::Backend::kSimd);
     }
@@ -147,7 +148,7 @@ class Vision {
   void push_block(Tick tick) {
     worst_ = std::max(worst_, std::min(tick.token, uint32_t(bundle_.alphabet.size() - 1)));
     tick.token = 0;
-    const uint64_t block = tick.number / uint64_t(bundle_.block_ticks);
+    const uint64_t block = block_of(tick.number);
     const bool due = tick.seen && block > block_;
     if (due) {
       block_ = block;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "files.hpp"
+#include "hex.hpp"
 
 namespace ruyicam::edge {
 
@@ -19,9 +20,9 @@ Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
   try {
     const auto j = nlohmann::json::parse(read_file(path_, Exit::kStorage, 4096));
     if (j.at("schema").get<int>() != 1) throw std::invalid_argument("unknown schema");
-    const auto hex = j.at("key").get<std::string>();
+    const auto digits = j.at("key").get<std::string>();
     size_t length = 0;
-    if (sodium_hex2bin(key_.data(), key_.size(), hex.data(), hex.size(), nullptr, &length, nullptr) != 0 || length != key_.size())
+    if (sodium_hex2bin(key_.data(), key_.size(), digits.data(), digits.size(), nullptr, &length, nullptr) != 0 || length != key_.size())
       throw std::invalid_argument("key");
     count_ = j.at("count");
   } catch (const Error&) {
@@ -34,18 +35,13 @@ Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
 Witness::~Witness() { sodium_memzero(key_.data(), key_.size()); }
 
 void Witness::write() {
-  char hex[65];
-  sodium_bin2hex(hex, sizeof hex, key_.data(), key_.size());
-  write_file_atomic(path_, nlohmann::json{{"schema", 1}, {"key", hex}, {"count", count_}}.dump() + "\n");
-  sodium_memzero(hex, sizeof hex);
+  write_file_atomic(path_, nlohmann::json{{"schema", 1}, {"key", hex(key_)}, {"count", count_}}.dump() + "\n");
 }
 
 std::string Witness::seal(const std::string& bytes) const {
-  uint8_t mac[crypto_auth_BYTES];
-  crypto_auth(mac, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), key_.data());
-  char hex[2 * sizeof mac + 1];
-  sodium_bin2hex(hex, sizeof hex, mac, sizeof mac);
-  return hex;
+  std::array<uint8_t, crypto_auth_BYTES> mac;
+  crypto_auth(mac.data(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), key_.data());
+  return hex(mac);
 }
 
 void Witness::raise_to(uint64_t count) {
