@@ -31,8 +31,6 @@ def audit(
     as_json: JsonFlag = False,
 ) -> None:
     """Attack the frozen system by everyone who knows all but its random bits. Exit code 9: a bound or control fails."""
-    import torch
-
     from ruyicam.cloud.audit.report import write_report
     from ruyicam.cloud.audit.run import QUICK, Audit, Findings, Scale, verdict
     from ruyicam.cloud.data.store import default_cache
@@ -43,7 +41,6 @@ def audit(
 
     model = model or default_model()
     family = load_family(model)
-    torch.manual_seed(0)
     beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
     data = data or (beside if beside.is_dir() else None)
     found = Findings()

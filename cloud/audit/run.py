@@ -122,9 +122,14 @@ class Audit:
     ):
         """data: the folder with `surveillance`, `falls` and `faces`; without it what needs real pictures is left out."""
         self.family, self.scale, self.cache, self.data, self.progress = family, scale, cache, data, progress
-        self.releasers = {p: Releaser(family, release_plan(family.config, p)) for p in (*CERTIFIED, "reasoning")}
-        self.reasoning = self.releasers["reasoning"]
         self.effort = who.Effort(scale.seeds, scale.epochs, scale.batch)
+
+    def _begin_stage(self) -> None:
+        """The same random bits for a stage whether it is the first or an interrupted audit goes on with it."""
+        torch.manual_seed(0)
+        plans = {p: release_plan(self.family.config, p) for p in (*CERTIFIED, "reasoning")}
+        self.releasers = {p: Releaser(self.family, plan) for p, plan in plans.items()}
+        self.reasoning = self.releasers["reasoning"]
 
     @cached_property
     def people(self) -> People:
@@ -190,6 +195,7 @@ class Audit:
             try:
                 found = Findings.load(stem)
             except (OSError, ValueError, KeyError, TypeError):
+                self._begin_stage()
                 found = stage()
                 found.save(stem)
             yield name, found
