@@ -23,7 +23,7 @@ def audit(
     data: Annotated[
         Path | None, typer.Option(help="folder with surveillance, falls and faces; default: ../shared/data")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="minutes instead of an hour; wide intervals")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="minutes instead of hours; wide intervals")] = False,
     device: Annotated[bool, typer.Option(help="also attack the running edge binary: line and ledger")] = True,
     generated_only: Annotated[bool, typer.Option(help="no pictures of real people in the report")] = False,
     edge: EdgeOption = None,

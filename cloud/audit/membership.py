@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -45,4 +47,4 @@ def membership(
     middle = sorted(right)[len(right) // 2]
     result = proportion("membership in the training data", "balanced accuracy", [middle], 0.5, bound=1.0,
                         note=f"confidence of the deepest tier over {draws} draws")  # fmt: skip
-    return type(result)(**{**result.__dict__, "seeds": tuple(r / n for r, n in right)})
+    return replace(result, seeds=tuple(r / n for r, n in right))

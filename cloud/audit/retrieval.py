@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import numpy as np
 from scipy.stats import norm
@@ -179,8 +178,3 @@ def mechanism(releaser: Releaser, releases: int, draws: int, seed: int = 0) -> t
                     profile=releaser.plan.profile, trials=len(judge),
                     note="features at the clip against none", share=False)  # fmt: skip
     return result, claimed
-
-
-def with_note(result: Result, note: str) -> Result:
-    """The same with another note."""
-    return replace(result, note=note)

@@ -248,7 +248,7 @@ class Audit:
                 retrieval.which_clip(releaser, windows, s.seeds, 2 if profile in CERTIFIED else windows.shape[1])
             )
         clean = retrieval.which_frame(self.releasers["strict"], self.frames, (1,), s.seeds, s.candidates, noise=False)
-        out.positive += [retrieval.with_note(clean[0], "noise off")]
+        out.positive += [replace(clean[0], note="noise off")]
         return out
 
     def identity(self) -> Findings:

@@ -117,7 +117,8 @@ class Vision {
     Timer map(latencies_, "mapping");
     Tick tick;
     tick.number = number;
-    tick.captured_at_us = start_us_ + frame.time_ns / 1000;
+    // The tick's time and not the frame's: a camera may give frames as the picture moves.
+    tick.captured_at_us = time_of(number);
     std::vector<int16_t> clipped(mapping_.features());
     mapping_.project(encoder_.tokens(), bundle_.mapping.in_dim, clipped.data(), kernels::Backend::kSimd);
     if (bundle_.certified() && block_of(number) > block_) {
