@@ -10,6 +10,7 @@ import torch
 
 from ruyicam.cloud.data.batches import collate, draw_questions, scene_labels
 from ruyicam.cloud.data.questions import GROUPS, Question, report
+from ruyicam.cloud.data.scoring import WORTH, parts
 from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.family.vocabulary import Report
@@ -18,7 +19,22 @@ from ruyicam.cloud.family.vocabulary import Report
 FIRST_SCENE = 900_000
 
 
-@torch.inference_mode()
+@torch.no_grad()
+def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """What every exit makes of the released (noised) features of the first `count` windows: tier -> [count, W, hidden_size]."""
+    family.eval()
+    config, device = family.config, family.encoder.mean.device
+    generator = torch.Generator(device).manual_seed(seed)
+    hidden: dict[str, list[torch.Tensor]] = {t: [] for t in config.trunk.exits}
+    for start in range(0, count, 32):
+        batch = collate([scenes[i] for i in range(start, min(start + 32, count))], config)
+        released = family.release(family.features_of_maps(batch["maps"].to(device)), generator)
+        for tier, answer in family.reasoner(released, batch["exists"].to(device)).items():
+            hidden[tier].append(answer.hidden)
+    return {tier: torch.cat(parts) for tier, parts in hidden.items()}
+
+
+@torch.no_grad()
 def ask_family(family: Family, count: int, cache: Path | None = None, threads: int = 0, seed: int = 0) -> dict:
     """Asks each exit about `count` new scenes, from released (noised) features of all ticks.
 
@@ -29,24 +45,14 @@ def ask_family(family: Family, count: int, cache: Path | None = None, threads: i
     family.eval()
     store = Store(cache or default_cache(), family.config, family.encoder)
     scenes = Windows(store.build(store.scenes(FIRST_SCENE, count), threads))
-    config, device = family.config, family.encoder.mean.device
-    generator = torch.Generator(device).manual_seed(seed)
+    hidden = hidden_of(family, scenes, count, seed)
     asked: list[tuple[int, Question]] = []
-    hidden: dict[str, list[torch.Tensor]] = {t: [] for t in config.trunk.exits}
-    for start in range(0, count, 32):
-        windows = [scenes[i] for i in range(start, min(start + 32, count))]
-        batch = collate(windows, config)
-        released = family.release(family.features_of_maps(batch["maps"].to(device)), generator)
-        for tier, answer in family.reasoner(released, batch["exists"].to(device)).items():
-            hidden[tier].append(answer.hidden)
-        for i, window in enumerate(windows):
-            rng = np.random.default_rng([17, seed, start + i])
-            labels = scene_labels(window)
-            asked += [(start + i, q) for q in [*draw_questions(labels, rng), report(labels)]]
-    tiers = {}
-    for tier, parts in hidden.items():
-        tiers[tier] = _score(family, torch.cat(parts), asked)
-    deepest = list(config.trunk.exits)[-1]
+    for i in range(count):
+        rng = np.random.default_rng([17, seed, i])
+        labels = scene_labels(scenes[i])
+        asked += [(i, q) for q in [*draw_questions(labels, rng), report(labels)]]
+    tiers = {tier: _score(family, states, asked) for tier, states in hidden.items()}
+    deepest = list(family.config.trunk.exits)[-1]
     return {
         "scenes": count,
         "questions": sum(q.kind != "report" for _, q in asked),
@@ -76,7 +82,7 @@ def _score(family: Family, hidden: torch.Tensor, asked: list[tuple[int, Question
     for row, q in asked:
         by_text[q.text].append((row, q))
     head = family.reasoner.text
-    reports = {"what": [], "who": []}
+    reports: dict[str, list[float]] = defaultdict(list)
     for text, group in by_text.items():
         rows = hidden[[row for row, _ in group]]
         if group[0][1].kind == "report":
@@ -84,6 +90,10 @@ def _score(family: Family, hidden: torch.Tensor, asked: list[tuple[int, Question
                 wanted = Report.model_validate_json(q.answer)
                 reports["what"].append(sorted(said.what) == sorted(wanted.what))
                 reports["who"].append(sorted(said.who) == sorted(wanted.who))
+                scores = parts(said, wanted)
+                reports["order"].append(scores["order"])
+                reports["when"].append(scores["when"])
+                reports["reward"].append(sum(WORTH[name] * value for name, value in scores.items()))
             continue
         for said, (_, q) in zip(head.answer(rows, text), group, strict=True):
             right[q.kind].append(said == q.answer)

@@ -1,0 +1,236 @@
+"""One run of reinforcement learning: GRPO (TRL's own) or BPPO, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from datasets import Dataset
+from pydantic import BaseModel, ConfigDict, Field
+from torch.utils.tensorboard import SummaryWriter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig, GRPOTrainer
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from . import BPPOConfig, BPPOTrainer
+from .clock import StepClock
+from .tasks import Task
+
+
+class TimedGRPOTrainer(StepClock, GRPOTrainer):
+    """TRL's GRPO, with the time of each step split as BPPO's is."""
+
+
+class RLConfig(BaseModel):
+    """What a run is made of; the fields under BPPO mean nothing to GRPO."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    algorithm: Literal["bppo", "grpo"] = "bppo"
+    steps: int = Field(100, ge=1)
+    prompts: int = Field(8, ge=1, description="prompts of a step")
+    samples: int = Field(16, ge=2, description="responses of a group")
+    micro_batch: int = Field(32, ge=1, description="responses of one forward pass")
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    temperature: float = Field(1.0, gt=0)
+    loss: str = Field("dapo", description="loss_type of TRL")
+    seed: int = Field(0, ge=0)
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    save_every: int = Field(50, ge=1, description="steps between checkpoints")
+    # BPPO
+    selection: Literal["shortest", "random", "longest", "all"] = "shortest"
+    pair_weight: Literal["sample", "class"] = "sample"
+    prefix: Literal["ratio", "tokens", "shorter", "full"] = "ratio"
+    prefix_ratio: float = Field(0.5, gt=0, le=1)
+    schedule: Literal["decided", "pair", "none"] = "decided"
+    first_round: int | None = Field(None, ge=1)
+    relative: bool = Field(False, description="correct is above the group's mean, instead of the task's threshold")
+
+    def trainer_args(self, task: Task, out: Path, logs: bool = True) -> GRPOConfig:
+        """The configuration of the trainer. RuyicamError(USAGE) with one line for what does not fit together."""
+        rows = self.prompts * self.samples
+        micro = min(self.micro_batch, rows)
+        if rows % micro:
+            raise RuyicamError(
+                Exit.USAGE, f"prompts * samples is {rows}, expected a multiple of the micro-batch, which is {micro}"
+            )
+        common = dict(
+            output_dir=str(out / "checkpoints"),
+            max_steps=self.steps,
+            num_generations=self.samples,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=rows // micro,
+            learning_rate=self.learning_rate,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=self.warmup_steps,
+            temperature=self.temperature,
+            max_completion_length=task.max_tokens,
+            loss_type=self.loss,
+            disable_dropout=True,
+            bf16=self.bf16,
+            gradient_checkpointing=self.gradient_checkpointing,
+            seed=self.seed,
+            data_seed=self.seed,
+            logging_steps=1,
+            save_strategy="steps" if logs else "no",
+            save_steps=self.save_every,
+            save_total_limit=1,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        try:
+            if self.algorithm == "grpo":
+                return GRPOConfig(**common)
+            return BPPOConfig(
+                **common,
+                selection=self.selection,
+                correct_threshold=None if self.relative else task.threshold,
+                pair_weight=self.pair_weight,
+                prefix=self.prefix,
+                prefix_ratio=self.prefix_ratio,
+                schedule=self.schedule,
+                first_round=self.first_round,
+            )
+        except ValueError as error:
+            raise RuyicamError(Exit.USAGE, str(error)) from error
+
+
+class History(TrainerCallback):
+    """Keeps a line per step, on disk too if it is told where, and the seconds of training alone up to it."""
+
+    def __init__(self, path: Path | None, every: Callable[[dict], bool | None]):
+        """`every` is called with each line; True ends the training."""
+        self.path, self.every = path, every
+        self.rows: list[dict] = []
+        if path is not None and path.exists():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # What came after the checkpoint is done again.
+        self.rows = [r for r in self.rows if r["step"] <= state.global_step]
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not logs or "reward" not in logs:
+            return
+        before = self.rows[-1]["time_s"] if self.rows else 0.0
+        spent = logs["time/generate_s"] + logs["time/update_s"]
+        kept = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        self.rows.append({"step": state.global_step, "time_s": before + spent, **kept})
+        if self.path is not None:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
+            os.replace(partial, self.path)
+        if self.every(self.rows[-1]):
+            control.should_training_stop = True
+
+
+def make_trainer(
+    config: RLConfig,
+    task: Task,
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    out: Path,
+    prompts: int,
+    history: History,
+    logs: bool = True,
+    peft_config=None,
+):
+    """The trainer of one run over up to `prompts` of the task's training prompts."""
+    rows = [{"prompt": e.prompt, "answer": e.answer} for e in task.examples("train", prompts)]
+    kind = BPPOTrainer if config.algorithm == "bppo" else TimedGRPOTrainer
+    trainer = kind(
+        model,
+        task.reward_function(),
+        config.trainer_args(task, out, logs),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=words,
+        callbacks=[history],
+        peft_config=peft_config,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def run_rl(
+    config: RLConfig,
+    task: Task,
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    out: Path,
+    prompts: int = 4000,
+    every: Callable[[dict], bool | None] = lambda row: None,
+    peft_config=None,
+) -> tuple[PreTrainedModel, list[dict]]:
+    """Trains `model` in place and returns it (with its adapter, if there is one) and a line per step.
+
+    Goes on from the last checkpoint in `out`. RuyicamError(USAGE) if that run was configured otherwise.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    said = out / "rl.json"
+    # How long a run is and how often it is saved may change on the way.
+    own = config.model_dump(exclude={"steps", "save_every"})
+    if said.exists():
+        before = json.loads(said.read_text())
+        if different := [k for k in own if before.get(k) != own[k]]:
+            k = different[0]
+            raise RuyicamError(
+                Exit.USAGE, f"{out} holds a run with {k} = {before.get(k)}, not {own[k]}; give another --out, or the same {k}"
+            )
+    said.write_text(json.dumps(own, indent=1) + "\n")
+    checkpoints = out / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    history = History(out / "history.jsonl", every)
+    trainer = make_trainer(config, task, model, words, out, prompts, history, True, peft_config)
+    trainer.add_callback(TensorBoardCallback(SummaryWriter(str(out / "tensorboard"))))
+    trainer.train(resume_from_checkpoint=last)
+    return trainer.model, history.rows
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task, model: PreTrainedModel, words: PreTrainedTokenizerBase, count: int, seed: int = 0, batch: int = 64
+) -> dict[str, float]:
+    """Mean reward of one sampled and of the greedy response to `count` test prompts, and their lengths in tokens.
+
+    Returns {"sampled", "greedy": mean rewards, "length": tokens of a sampled response with its end token, "count"}.
+    """
+    model.eval()
+    examples = task.examples("test", count)
+    texts = {"sampled": [], "greedy": []}
+    lengths = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in range(0, len(examples), batch):
+            inputs = words([e.prompt for e in examples[start : start + batch]], padding=True, padding_side="left", return_tensors="pt")
+            inputs = {k: v.to(model.device) for k, v in inputs.items() if k in ("input_ids", "attention_mask")}
+            before = inputs["input_ids"].shape[1]
+            for how in texts:
+                said = model.generate(
+                    **inputs,
+                    do_sample=how == "sampled",
+                    max_new_tokens=task.max_tokens,
+                    eos_token_id=words.eos_token_id,
+                    pad_token_id=words.pad_token_id,
+                    **({"top_k": 0, "top_p": 1.0, "temperature": 1.0} if how == "sampled" else {}),
+                )[:, before:]
+                texts[how] += words.batch_decode(said, skip_special_tokens=True)
+                if how == "sampled":
+                    ends = (said == words.eos_token_id).int()
+                    lengths += torch.where(ends.any(1), ends.argmax(1) + 1, said.shape[1]).tolist()
+    scores = {
+        how: sum(task.reward(t, e.answer) for t, e in zip(said, examples, strict=True)) / len(examples)
+        for how, said in texts.items()
+    }
+    return scores | {"length": sum(lengths) / len(lengths), "count": len(examples)}
+
+

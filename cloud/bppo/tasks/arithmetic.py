@@ -1,0 +1,93 @@
+"""Long sums of small numbers, worked out in words: small enough to learn on a CPU, long enough to be told in many ways."""
+
+from __future__ import annotations
+
+import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from .task import Example, Task
+
+END, UNKNOWN = "<end>", "<unknown>"
+_WORDS = (
+    "about add again all and answer are as at by check each first guess i is it let like look me near nearly need next now number "
+    "numbers of one plus quickly so start step sum take that the them then they think this times to together us we will with"
+)
+# How people go about it: a guess, an estimate from the middle number, or the sum: straight, in sentences, or in sentences and
+# then all over again.
+_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.2, "told": 0.2, "checked": 0.2}
+# Share of the demonstrated sums that are off by one.
+_SLIP = 0.01
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Digits, signs and words."""
+    words = [form for w in sorted(set(_WORDS.split())) for form in (w, f" {w}")]
+    digits = [form for d in range(10) for form in (str(d), f" {d}")]
+    tokens = [END, UNKNOWN, *words, *digits, "+", "=", "?", ".", ",", ":", " "]
+    core = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[0-9]| ?[a-z]+|[^a-z0-9]"), "isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=END, pad_token=END, unk_token=UNKNOWN, padding_side="left", clean_up_tokenization_spaces=False
+    )
+
+
+class Arithmetic(Task):
+    """What is 3+8+5+9+4? The response ends in "answer 29."; demonstrations differ in style, and a few of them slip."""
+
+    name = "arithmetic"
+    max_tokens = 144
+
+    def __init__(self, terms: int = 5):
+        self.terms = terms
+
+    def examples(self, split: str, count: int) -> list[Example]:
+        rng = np.random.default_rng([23, self.terms, {"train": 0, "test": 1}[split]])
+        seen: set[tuple[int, ...]] = set()
+        out = []
+        while len(out) < count:
+            numbers = tuple(rng.integers(1, 10, self.terms).tolist())
+            # Which part a sum is in is a matter of its numbers, so no sum is in both.
+            if numbers in seen or (sum(n * 7**i for i, n in enumerate(numbers)) % 5 == 0) != (split == "test"):
+                continue
+            seen.add(numbers)
+            question = "+".join(map(str, numbers)) + "=?"
+            out.append(Example(question, str(sum(numbers)), self._demonstrate(numbers, rng)))
+        return out
+
+    @staticmethod
+    def _demonstrate(numbers: tuple[int, ...], rng: np.random.Generator) -> str:
+        style = str(rng.choice(list(_STYLES), p=list(_STYLES.values())))
+
+        def steps(form: str) -> tuple[list[str], int]:
+            total, out = numbers[0], []
+            for n in numbers[1:]:
+                new = total + n + (int(rng.choice([-1, 1])) if rng.random() < _SLIP else 0)
+                out.append(form.format(a=total, b=n, c=new))
+                total = new
+            return out, total
+
+        if style == "guess":
+            return f"i think it is about {rng.integers(len(numbers), 9 * len(numbers) + 1)}. answer {rng.integers(len(numbers), 9 * len(numbers) + 1)}."
+        if style == "estimate":
+            middle = sorted(numbers)[len(numbers) // 2]
+            return (
+                f"let us look at them all at first. they are all near {middle}, so we take {middle} as one number and add it "
+                f"{len(numbers)} times, as they are {len(numbers)} numbers. so this is about {middle * len(numbers)}. "
+                f"answer {middle * len(numbers)}."
+            )
+        if style == "plain":
+            parts, total = steps(" {a}+{b}={c}.")
+            return "".join(parts).lstrip() + f" answer {total}."
+        sentence = " then {a} plus {b} is {c}."
+        parts, total = steps(sentence)
+        text = f"let us start with the number {numbers[0]} and add one number by one." + "".join(parts)
+        if style == "checked":
+            parts, total = steps(sentence)
+            text += " now let me check that again step by step." + "".join(parts) + " so this is the sum of all the numbers."
+        return text + f" answer {total}."
+
+    def reward(self, completion: str, answer: str) -> float:
+        """1 for a response that ends in the right answer, else 0."""
+        return float(completion.rstrip().endswith(f"answer {answer}."))

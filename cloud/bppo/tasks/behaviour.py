@@ -1,0 +1,85 @@
+"""Behaviour reasoning by our own family: released features in, a report or an answer out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ruyicam.cloud.data.batches import draw_questions, scene_labels
+from ruyicam.cloud.data.questions import Question, report
+from ruyicam.cloud.data.scoring import report_reward
+from ruyicam.cloud.data.store import Store, Windows
+from ruyicam.cloud.family import Family
+from ruyicam.cloud.family.reporter import Reporter, ReporterTokenizer, prompt_of
+from ruyicam.cloud.family.vocabulary import Report
+from ruyicam.cloud.training.ask import FIRST_SCENE, hidden_of
+
+from .task import Example, Task
+
+# Training of the family takes its scenes from 0 on, and questions about new ones start at FIRST_SCENE.
+_FIRST = {"train": 500_000, "test": FIRST_SCENE}
+# Questions that are put to a window beside the report.
+_QUESTIONS = 2
+
+
+class Behaviour(Task):
+    """Reports on, and questions about, generated scenes, from the released (noised) features that one exit reads.
+
+    Neither the scenes of "train" nor those of "test" were used to train the family.
+    """
+
+    name = "behaviour"
+    threshold = 0.9
+    max_tokens = 112
+
+    def __init__(self, family: Family, scenes: dict[str, int], cache: Path, tier: str | None = None, seed: int = 0):
+        """`scenes`: how many of "train" and "test"; `tier`: default, the deepest exit."""
+        self.family, self.scenes, self.cache = family, scenes, cache
+        self.tier, self.seed = tier or list(family.config.trunk.exits)[-1], seed
+
+    def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+        """Generates the scenes that are not in the cache yet."""
+        store = Store(self.cache, self.family.config, self.family.encoder)
+        shards = [s for split, count in self.scenes.items() for s in store.scenes(_FIRST[split], count)]
+        store.build(shards, progress=progress)
+
+    @functools.cache  # noqa: B019
+    def _read(self, split: str) -> tuple[torch.Tensor, list[list[Question]]]:
+        """(hidden states [N, W, hidden_size] of the exit, what is asked of each window)."""
+        store = Store(self.cache, self.family.config, self.family.encoder)
+        count = self.scenes.get(split, 0)
+        scenes = Windows(store.build(store.scenes(_FIRST[split], count)))
+        hidden = hidden_of(self.family, scenes, count, self.seed)[self.tier]
+        asked = []
+        for i in range(count):
+            labels = scene_labels(scenes[i])
+            asked.append([report(labels), *draw_questions(labels, np.random.default_rng([29, i]), _QUESTIONS)])
+        return hidden, asked
+
+    def model(self) -> tuple[Reporter, ReporterTokenizer]:
+        """The family's language head over the windows of both parts, and the tokenizer that names them."""
+        windows = torch.cat([self._read(split)[0] for split in self.scenes])
+        return Reporter.of_head(self.family.reasoner.text, windows), ReporterTokenizer.of_family(windows.shape[1])
+
+    def examples(self, split: str, count: int) -> list[Example]:
+        before = 0
+        for name in self.scenes:
+            if name == split:
+                break
+            before += self.scenes[name]
+        rows = [
+            Example(prompt_of(before + i, q.text), q.answer, q.answer)
+            for i, asked in enumerate(self._read(split)[1])
+            for q in asked
+        ]
+        return rows[:count]
+
+    def reward(self, completion: str, answer: str) -> float:
+        """A report by its parts (see `ruyicam.cloud.data.scoring`), any other answer 1 if it is the very one, else 0."""
+        if answer.startswith("{"):
+            return report_reward(completion, Report.model_validate_json(answer))
+        return float(completion == answer)
