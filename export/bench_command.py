@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
-from .options import JsonFlag, console, show_table
+from .options import CacheOption, JsonFlag, console, show_table
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -61,3 +64,68 @@ def kernels(as_json: JsonFlag = False) -> None:
         return
     console.print(f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; replayed graphs")
     _show("Mapping on the GPU, steps 1 to 4", ["batch"], graphics["mapping"], "memory_roofline_fraction", "of bandwidth")
+
+
+@app.command()
+def rl(
+    out: Annotated[Path, typer.Option(help="folder of the runs and the report; a bench goes on there")],
+    task: Annotated[str, typer.Option(help="arithmetic, gsm8k or behaviour")] = "arithmetic",
+    model: Annotated[str | None, typer.Option(help="see 'ruyicam rl'")] = None,
+    data: Annotated[Path | None, typer.Option(help="gsm8k: folder of train.jsonl and test.jsonl")] = None,
+    target: Annotated[float, typer.Option(help="reward that is to be reached", min=0, max=1)] = 0.9,
+    seeds: Annotated[int, typer.Option(min=1)] = 5,
+    steps: Annotated[int, typer.Option(min=1)] = 60,
+    prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 16,
+    micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="of both; default: the best of a search for each")] = None,
+    ablation_seeds: Annotated[int, typer.Option(help="seeds of each row of the ablation; 0: none", min=0)] = 3,
+    tests: Annotated[int, typer.Option(help="test prompts (behaviour: scenes)", min=1)] = 500,
+    scenes: Annotated[int, typer.Option(help="behaviour: scenes to learn from", min=1)] = 1000,
+    bf16: Annotated[bool, typer.Option("--bf16")] = False,
+    cache: CacheOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """BPPO beside TRL's GRPO: time to a target reward, and what each part of it does."""
+    from .rl_command import COLUMNS, load_task, need_trl
+
+    need_trl()
+    from ruyicam.cloud.bppo.run import RLConfig
+
+    from .bench_rl import Bench, bench_rl
+
+    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar:
+        kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar)
+        base = RLConfig(steps=steps, prompts=prompts, samples=samples, micro_batch=micro_batch, bf16=bf16)
+        if learning_rate:
+            base = base.model_copy(update={"learning_rate": learning_rate})
+        line = bar.add_task("", total=steps)
+        bench = Bench(kind, network, words, out, base, target, tests)
+        result = bench_rl(
+            bench,
+            seeds,
+            lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
+            ablation_seeds,
+            learning_rate is None,
+        )
+    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    if as_json:
+        print(json.dumps(result))
+        return
+    m = result["machine"]
+    console.print(
+        f"{m['gpu'] or m['cpu']}, {m['threads']} threads; {task}, {seeds} seeds; before: reward "
+        f"{result['start']['sampled']:.3f}, {result['start']['length']:.1f} tokens; learning rates {result['learning_rate']}"
+    )
+    names = ["time_to_target_s", "reached", "update_s", "generate_s", "tokens_updated", "reward", "length"]
+
+    def cells(s: dict) -> list[str]:
+        return ["never" if s[n] is None else f"{s[n]:.3g}" for n in names]
+
+    rows = [["grpo", *cells(result["grpo"])], ["bppo", *cells(result["bppo"])]]
+    show_table(f"To a reward of {target:g}", ["", *names], rows)
+    if result["ablation"]:
+        show_table("BPPO with one part changed", ["", *names], [[n, *cells(s)] for n, s in result["ablation"].items()])
+    show_table(
+        "GRPO over BPPO", ["", "ratio"], [[n, "" if v is None else f"{v:.3g}"] for n, v in result["ratio"].items()]
+    )

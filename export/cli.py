@@ -16,12 +16,14 @@ from .bench_command import app as bench_app
 from .eval_command import evaluate
 from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
 from .privacy_command import app as privacy_app
+from .rl_command import rl
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
 certs_app = typer.Typer(no_args_is_help=True, help="Certificates for the uplink of a bench.")
 app.command("eval")(evaluate)
 app.command("audit")(audit)
+app.command("rl")(rl)
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")

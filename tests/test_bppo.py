@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pytest
@@ -40,8 +39,18 @@ def test_shortest_of_each_class_and_none_of_decided_groups():
 
 def test_equal_lengths_take_the_first_and_empty_responses_count():
     correct, incorrect = classes(t(0, 1, 1, 0), 4, 0.5)
-    assert choose_pairs(correct, incorrect, t(3, 3, 3, 3, dtype=torch.int64), 4, "shortest").tolist() == [True, True, False, False]
-    assert choose_pairs(correct, incorrect, t(3, 3, 2, 0, dtype=torch.int64), 4, "shortest").tolist() == [False, False, True, True]
+    assert choose_pairs(correct, incorrect, t(3, 3, 3, 3, dtype=torch.int64), 4, "shortest").tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert choose_pairs(correct, incorrect, t(3, 3, 2, 0, dtype=torch.int64), 4, "shortest").tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_random_choice_is_of_the_class_and_of_the_seed():
@@ -113,11 +122,11 @@ def run(words, folder, kind=BPPOTrainer, reward=right_at_random, steps=2, micro=
     """A few steps of a very small model with fixed seeds; `first` are the gradients of the first step."""
     torch.manual_seed(5)
     model = small_model(words, hidden=32, layers=1)
-    config = BPPOConfig if kind is BPPOTrainer else GRPOConfig
+    config = BPPOConfig if issubclass(kind, BPPOTrainer) else GRPOConfig
     args = config(
         str(folder), max_steps=steps, num_generations=GROUP, per_device_train_batch_size=micro,
-        **{"gradient_accumulation_steps": GROUP * PROMPTS // micro, **extra},
-        max_completion_length=LONGEST, learning_rate=1e-3, bf16=False, gradient_checkpointing=False, report_to="none",
+        **{"gradient_accumulation_steps": GROUP * PROMPTS // micro, "learning_rate": 1e-3, **extra},
+        max_completion_length=LONGEST, bf16=False, gradient_checkpointing=False, report_to="none",
         save_strategy="no", logging_steps=1, disable_tqdm=True, seed=3,
     )  # fmt: skip
     data = Dataset.from_list([{"prompt": e.prompt, "answer": e.answer} for e in Arithmetic().examples("train", 32)])
@@ -167,3 +176,134 @@ def test_with_its_parts_off_it_is_grpo(words, tmp_path, extra):
         assert x["loss"] == pytest.approx(y["loss"], abs=1e-6)
         assert x["grad_norm"] == pytest.approx(y["grad_norm"], rel=1e-4, abs=1e-7)
     assert close(list(a.state.values()), list(b.state.values()))
+
+
+def metric(ran: Ran, name: str) -> float:
+    return ran.history[0][f"bppo/{name}"]
+
+
+def test_pair_selection_alone_keeps_two_of_each_mixed_group(words, tmp_path):
+    everything = run(words, tmp_path / "a", steps=1, **OFF)
+    pairs = run(words, tmp_path / "b", steps=1, **OFF | {"selection": "shortest"})
+    # The same responses were sampled and their advantages are those of the whole group.
+    assert pairs.history[0]["reward"] == everything.history[0]["reward"]
+    assert metric(pairs, "tokens_generated") == metric(everything, "tokens_generated")
+    assert metric(everything, "kept") == GROUP and metric(pairs, "kept") == pytest.approx(2 * metric(pairs, "mixed"))
+    assert 0 < metric(pairs, "tokens_updated") < metric(everything, "tokens_updated")
+    assert not close(pairs.first, everything.first)
+
+
+def test_the_pairs_gradient_is_that_of_their_own_responses(words, tmp_path):
+    """Against autograd on the chosen responses alone: advantage times log-probability, over all of their tokens."""
+    kept: dict = {}
+
+    class Spy(BPPOTrainer):
+        def _pack(self, batch):
+            kept.update(batch)
+            return super()._pack(batch)
+
+    ran = run(words, tmp_path, Spy, steps=1, learning_rate=0.0, prefix="ratio", prefix_ratio=0.5, schedule="none")
+    model = ran.trainer.model
+    ids = torch.cat([kept["prompt_ids"], kept["completion_ids"]], 1)
+    mask = torch.cat([kept["prompt_mask"], kept["completion_mask"]], 1)
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, kept["prompt_ids"].shape[1] - 1 : -1].log_softmax(-1)
+    chosen = logits.gather(2, kept["completion_ids"].unsqueeze(2)).squeeze(2)
+    count = kept["completion_mask"].sum()
+    assert len(ids) >= 4 and count < len(ids) * LONGEST * 0.7
+    loss = -(kept["advantages"].unsqueeze(1) * chosen * kept["completion_mask"]).sum() / count
+    model.zero_grad()
+    loss.backward()
+    # The trainer clips gradients to 1.
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters()))
+    assert norm == pytest.approx(ran.history[0]["grad_norm"], rel=1e-4)
+
+
+def test_the_prefix_alone_updates_on_that_many_tokens_of_every_response(words, tmp_path):
+    whole = run(words, tmp_path / "a", steps=1, **OFF)
+    half = run(words, tmp_path / "b", steps=1, **OFF | {"prefix": "ratio"})
+    few = run(words, tmp_path / "c", steps=1, **OFF | {"prefix": "tokens", "prefix_tokens": 2})
+    assert metric(whole, "kept") == metric(half, "kept") == metric(few, "kept") == GROUP
+    assert half.history[0]["reward"] == whole.history[0]["reward"]
+    assert (
+        metric(few, "tokens_updated") <= 2 * GROUP * PROMPTS < metric(half, "tokens_updated") < metric(whole, "tokens_updated")
+    )
+    assert not close(half.first, whole.first)
+
+
+def decided(completions, answer, **kwargs):
+    """All right, all wrong or mixed by the prompt; rows come as they were asked for."""
+    turn: dict[str, int] = {}
+    out = []
+    for a in answer:
+        turn[a] = turn.get(a, 0) + 1
+        out.append({0: 1.0, 1: 0.0}.get(int(a) % 3, float(turn[a] % 2)))
+    return out
+
+
+def test_scheduling_alone_samples_decided_groups_less_and_changes_nothing_else(words, tmp_path):
+    off = run(words, tmp_path / "a", reward=decided, steps=2, **OFF)
+    on = run(words, tmp_path / "b", reward=decided, steps=2, **OFF | {"schedule": "decided", "first_round": 2})
+    share = metric(on, "mixed")
+    assert metric(on, "sampled") == pytest.approx(2 + 2 * share)
+    assert metric(on, "kept") == pytest.approx(metric(on, "sampled"))
+    assert {metric(on, n) for n in ("mixed", "all_correct", "all_incorrect")} == {
+        metric(off, n) for n in ("mixed", "all_correct", "all_incorrect")
+    }
+    assert metric(on, "tokens_generated") < metric(off, "tokens_generated")
+    assert on.trainer.state.num_input_tokens_seen < off.trainer.state.num_input_tokens_seen
+    # Copies that stand for what was not sampled enter no mean: a group's reward is that of its own responses.
+    assert on.history[0]["frac_reward_zero_std"] == pytest.approx(1 - share)
+
+
+def test_rounds_until_there_is_a_pair(words, tmp_path):
+    ran = run(words, tmp_path, reward=decided, steps=1, schedule="pair", first_round=2)
+    # A mixed group has its pair after the first round; the others go on in vain.
+    assert metric(ran, "sampled") == pytest.approx(4 - 2 * metric(ran, "mixed"))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0], ids=["all wrong", "all right"])
+def test_groups_without_a_pair_move_nothing(words, tmp_path, value):
+    ran = run(words, tmp_path, reward=lambda completions, **_: [value] * len(completions), steps=2)
+    assert metric(ran, "mixed") == metric(ran, "kept") == metric(ran, "tokens_updated") == 0
+    assert metric(ran, "all_correct" if value else "all_incorrect") == 1
+    assert all(h["grad_norm"] == 0 and h["loss"] == 0 for h in ran.history)
+    torch.manual_seed(5)
+    untouched = small_model(words, hidden=32, layers=1).state_dict()
+    assert all(torch.equal(v, ran.state[k]) for k, v in untouched.items())
+
+
+def test_unscorable_and_empty_responses(words, tmp_path):
+    def reward(completions, **kwargs):
+        return [None if i % GROUP == 0 else float(i % 2) for i, _ in enumerate(completions)]
+
+    ran = run(words, tmp_path, reward=reward, steps=1, schedule="none")
+    assert metric(ran, "mixed") == 1 and metric(ran, "kept") == 2
+    # A model that can only say that it is done.
+    end = {"generation_kwargs": {"suppress_tokens": [i for i in range(len(words)) if i != words.eos_token_id]}}
+    ran = run(words, tmp_path / "b", reward=reward, steps=1, **end)
+    assert ran.history[0]["completions/max_length"] == 1 and metric(ran, "prefix_length") == 1
+    assert all(torch.isfinite(v).all() for v in ran.state.values())
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"prefix_ratio": 0.0}, "prefix_ratio is 0.0, expected above 0"),
+        ({"prefix": "half"}, "prefix is 'half', expected one of ratio, tokens"),
+        ({"first_round": 3}, "first_round is 3, expected a divisor of num_generations"),
+        ({"selection": "all", "prefix": "shorter"}, "prefix='shorter' compares a pair"),
+    ],
+)
+def test_bad_configuration_is_one_line(words, tmp_path, extra, says):
+    with pytest.raises(ValueError, match=says) as raised:
+        run(words, tmp_path, **extra)
+    assert "\n" not in str(raised.value)
+
+
+def test_scheduling_refuses_rollout_functions(words, tmp_path):
+    args = BPPOConfig(str(tmp_path), num_generations=2, per_device_train_batch_size=2, bf16=False, report_to="none")
+    with pytest.raises(ValueError, match="expected schedule='none'"):
+        BPPOTrainer(
+            small_model(words, 32, 1), right_at_random, args, processing_class=words, rollout_func=lambda prompts, trainer: {},
+            train_dataset=Dataset.from_list([{"prompt": "1+1=?"}]),
+        )  # fmt: skip

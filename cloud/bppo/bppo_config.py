@@ -66,7 +66,9 @@ class BPPOConfig(GRPOConfig):
     pair_weight: str = field(
         default="sample", metadata={"help": "'sample': advantages as they are; 'class': times twice the class's share."}
     )
-    prefix: str = field(default="ratio", metadata={"help": "What is updated of a response: 'ratio', 'tokens', 'shorter', 'full'."})
+    prefix: str = field(
+        default="ratio", metadata={"help": "What is updated of a response: 'ratio', 'tokens', 'shorter', 'full'."}
+    )
     prefix_ratio: float = field(default=0.5, metadata={"help": "Share of a response for prefix='ratio' and 'shorter'."})
     prefix_tokens: int = field(default=32, metadata={"help": "Tokens of a response for prefix='tokens'."})
     schedule: str = field(default="decided", metadata={"help": "When sampling stops early: 'decided', 'pair', 'none'."})
@@ -83,13 +85,17 @@ class BPPOConfig(GRPOConfig):
         if self.prefix_tokens < 1:
             raise ValueError(f"prefix_tokens is {self.prefix_tokens}, expected at least 1")
         if self.prefix == "shorter" and self.selection == "all":
-            raise ValueError("prefix='shorter' compares a pair, which selection='all' does not make; expected another of the two")
+            raise ValueError(
+                "prefix='shorter' compares a pair, which selection='all' does not make; expected another of the two"
+            )
         if self.schedule == "none":
             return
         if self.first_round is None:
             self.first_round = max(1, self.num_generations // 2)
         if not 1 <= self.first_round <= self.num_generations or self.num_generations % self.first_round:
-            raise ValueError(f"first_round is {self.first_round}, expected a divisor of num_generations ({self.num_generations})")
+            raise ValueError(
+                f"first_round is {self.first_round}, expected a divisor of num_generations ({self.num_generations})"
+            )
         if self.generation_batch_size // self.world_size % self.num_generations:
             raise ValueError(
                 f"schedule='{self.schedule}' needs whole groups on each process: per_device_train_batch_size * "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from trl import GRPOTrainer
@@ -31,6 +32,18 @@ _PER_TOKEN = (
 )
 # The same for the prompt and the response together.
 _PER_SEQUENCE_TOKEN = ("token_type_ids", "mm_token_type_ids")
+# What a vision-language model is given beside the tokens.
+_IMAGES = (
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "image_position_ids",
+    *_PER_SEQUENCE_TOKEN,
+)
 # Losses that are divided by the tokens of the whole generation batch; the others by the rows of a micro-batch.
 _BY_TOKENS = ("dapo", "cispo", "vespo")
 
@@ -48,7 +61,7 @@ class BPPOTrainer(StepClock, GRPOTrainer):
     Raises ValueError for what early stopping cannot be combined with: tools, environments and rollout functions.
     """
 
-    _tag_names = ["trl", "bppo"]
+    _tag_names: ClassVar = ["trl", "bppo"]
     _name = "BPPO"
 
     def __init__(self, model, reward_funcs=None, args: BPPOConfig | None = None, **kwargs):
@@ -202,7 +215,7 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         prefix = prefix_lengths(lengths, kept, group, args.prefix, args.prefix_ratio, args.prefix_tokens)
         if args.selection != "all" and args.pair_weight == "class":
             batch["advantages"] = batch["advantages"] * class_weights(correct, incorrect, group)[own]
-        self._log_choice(correct, incorrect, kept, prefix)
+        self._log_choice(self._rewards, correct, incorrect, kept, prefix)
 
         batch = split_pixel_values_by_grid(batch)
         rows = kept[own].nonzero().squeeze(1)
@@ -218,8 +231,10 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         batch["num_items_in_batch"] = gather(mask.sum()).sum()
         return self._late_logps(self._trim(batch))
 
-    def _log_choice(self, correct, incorrect, kept, prefix) -> None:
+    def _log_choice(self, rewards, correct, incorrect, kept, prefix) -> None:
         metrics, group = self._metrics["train"], self.num_generations
+        # Every group counts alike, however many of its responses were sampled.
+        metrics["reward"][-1] = rewards.view(-1, group).nanmean(1).nanmean().item()
         right, wrong = (x.view(-1, group).any(1) for x in (correct, incorrect))
         metrics["bppo/mixed"].append((right & wrong).float().mean().item())
         metrics["bppo/all_correct"].append((right & ~wrong).float().mean().item())
@@ -271,11 +286,7 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         joined = unsplit_pixel_values_by_grid(batch)
         inputs = torch.cat([joined["prompt_ids"], joined["completion_ids"]], 1)
         mask = torch.cat([joined["prompt_mask"], joined["completion_mask"]], 1)
-        names = (
-            "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles", "image_sizes",
-            "token_type_ids", "mm_token_type_ids", "image_position_ids",
-        )  # fmt: skip
-        images = {name: joined[name] for name in names if name in joined}
+        images = {name: joined[name] for name in _IMAGES if name in joined}
 
         def logps(model):
             size = self.args.per_device_train_batch_size

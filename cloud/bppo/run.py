@@ -41,6 +41,7 @@ class RLConfig(BaseModel):
     micro_batch: int = Field(32, ge=1, description="responses of one forward pass")
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
+    decay: Literal["linear", "cosine", "constant_with_warmup"] = Field("linear", description="of the learning rate")
     temperature: float = Field(1.0, gt=0)
     loss: str = Field("dapo", description="loss_type of TRL")
     seed: int = Field(0, ge=0)
@@ -71,7 +72,7 @@ class RLConfig(BaseModel):
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=rows // micro,
             learning_rate=self.learning_rate,
-            lr_scheduler_type="constant_with_warmup",
+            lr_scheduler_type=self.decay,
             warmup_steps=self.warmup_steps,
             temperature=self.temperature,
             max_completion_length=task.max_tokens,
@@ -211,7 +212,9 @@ def evaluate(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for start in range(0, len(examples), batch):
-            inputs = words([e.prompt for e in examples[start : start + batch]], padding=True, padding_side="left", return_tensors="pt")
+            inputs = words(
+                [e.prompt for e in examples[start : start + batch]], padding=True, padding_side="left", return_tensors="pt"
+            )
             inputs = {k: v.to(model.device) for k, v in inputs.items() if k in ("input_ids", "attention_mask")}
             before = inputs["input_ids"].shape[1]
             for how in texts:
@@ -232,5 +235,3 @@ def evaluate(
         for how, said in texts.items()
     }
     return scores | {"length": sum(lengths) / len(lengths), "count": len(examples)}
-
-

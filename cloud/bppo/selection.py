@@ -45,9 +45,7 @@ def choose_pairs(
     return kept
 
 
-def prefix_lengths(
-    lengths: torch.Tensor, kept: torch.Tensor, group: int, how: str, ratio: float, tokens: int
-) -> torch.Tensor:
+def prefix_lengths(lengths: torch.Tensor, kept: torch.Tensor, group: int, how: str, ratio: float, tokens: int) -> torch.Tensor:
     """int64 [N]: how many tokens of each response are updated on; `lengths` int64 [N], `kept` bool [N].
 
     `how`: see `BPPOConfig.prefix`. At least 1, but 0 for an empty response.
@@ -68,6 +66,4 @@ def class_weights(correct: torch.Tensor, incorrect: torch.Tensor, group: int) ->
     """float [N]: twice the share of a response's class among the scored ones of its group; 0 for those of no class."""
     right, wrong = (x.view(-1, group).sum(1).float() for x in (correct, incorrect))
     total = (right + wrong).clamp(min=1)
-    return 2 * (
-        correct * (right / total).repeat_interleave(group) + incorrect * (wrong / total).repeat_interleave(group)
-    )
+    return 2 * (correct * (right / total).repeat_interleave(group) + incorrect * (wrong / total).repeat_interleave(group))

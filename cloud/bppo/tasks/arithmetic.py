@@ -10,12 +10,12 @@ from .task import Example, Task
 
 END, UNKNOWN = "<end>", "<unknown>"
 _WORDS = (
-    "about add again all and answer are as at by check each first guess i is it let like look me near nearly need next now number "
-    "numbers of one plus quickly so start step sum take that the them then they think this times to together us we will with"
+    "about add again all and answer are as by check i is it let me near now number numbers of one plus so start step sum take "
+    "that the then they think this times us we with"
 )
 # How people go about it: a guess, an estimate from the middle number, or the sum: straight, in sentences, or in sentences and
 # then all over again.
-_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.2, "told": 0.2, "checked": 0.2}
+_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "told": 0.15, "checked": 0.2}
 # Share of the demonstrated sums that are off by one.
 _SLIP = 0.01
 
@@ -29,7 +29,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[0-9]| ?[a-z]+|[^a-z0-9]"), "isolated")
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token=END, pad_token=END, unk_token=UNKNOWN, padding_side="left", clean_up_tokenization_spaces=False
+        tokenizer_object=core,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -69,13 +74,14 @@ class Arithmetic(Task):
             return out, total
 
         if style == "guess":
-            return f"i think it is about {rng.integers(len(numbers), 9 * len(numbers) + 1)}. answer {rng.integers(len(numbers), 9 * len(numbers) + 1)}."
+            one, other = rng.integers(len(numbers), 9 * len(numbers) + 1, 2)
+            return f"i think it is about {one}. answer {other}."
         if style == "estimate":
             middle = sorted(numbers)[len(numbers) // 2]
+            total = middle * len(numbers)
             return (
-                f"let us look at them all at first. they are all near {middle}, so we take {middle} as one number and add it "
-                f"{len(numbers)} times, as they are {len(numbers)} numbers. so this is about {middle * len(numbers)}. "
-                f"answer {middle * len(numbers)}."
+                f"they are all near {middle}, so we take {middle} as one number and add it {len(numbers)} times, as they are "
+                f"{len(numbers)} numbers. so this is about {total}. answer {total}."
             )
         if style == "plain":
             parts, total = steps(" {a}+{b}={c}.")

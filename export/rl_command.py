@@ -1,0 +1,176 @@
+"""`ruyicam rl`: reinforcement learning with rewards that a program checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from .options import CacheOption, JsonFlag, console, show_table
+
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def need_trl() -> None:
+    """RuyicamError(USAGE) with one line where the extra is not installed."""
+    try:
+        import trl  # noqa: F401
+    except ImportError as error:
+        raise RuyicamError(Exit.USAGE, f"{error}; reinforcement learning needs the extra: pip install 'ruyicam[rl]'") from error
+
+
+def load_language_model(path: str):
+    """(model, tokenizer) of a Hugging Face folder or name; RuyicamError(USAGE) with one line if it is none."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype="auto"), AutoTokenizer.from_pretrained(
+            path, padding_side="left"
+        )
+    except (OSError, ValueError) as error:
+        raise RuyicamError(Exit.USAGE, f"model {path}: {str(error).strip().splitlines()[0]}") from error
+
+
+def arithmetic_start(out: Path, bar: Progress, examples: int = 10_000, epochs: float = 4):
+    """(model, tokenizer) of the supervised start for arithmetic, which is trained once and kept in `out`."""
+    from transformers import TrainerCallback
+
+    from ruyicam.cloud.bppo.start import supervised_start
+    from ruyicam.cloud.bppo.tasks.arithmetic import Arithmetic, tokenizer
+
+    if not (out / "config.json").exists():
+        line = bar.add_task("supervised start", total=None)
+
+        class Shown(TrainerCallback):
+            def on_step_end(self, args, state, control, **kwargs):
+                bar.update(line, completed=state.global_step, total=state.max_steps)
+
+        supervised_start(Arithmetic(), tokenizer(), out, examples, epochs, callbacks=[Shown()])
+    return load_language_model(str(out))
+
+
+def rl(
+    task: Annotated[str, typer.Option(help="behaviour, gsm8k or arithmetic")],
+    out: Annotated[Path, typer.Option(help="folder of the run; one that is there already is continued")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="behaviour: a checkpoint folder; gsm8k: a Hugging Face model; arithmetic: the same, or none: a new small one"
+        ),
+    ] = None,
+    algorithm: Annotated[str, typer.Option(help="bppo, or grpo (TRL's own)")] = "bppo",
+    data: Annotated[Path | None, typer.Option(help="gsm8k: folder of train.jsonl and test.jsonl")] = None,
+    steps: Annotated[int, typer.Option(help="optimiser steps", min=1)] = 100,
+    prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 16,
+    micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
+    warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
+    selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
+    pair_weight: Annotated[str, typer.Option(help="bppo: sample or class")] = "sample",
+    prefix: Annotated[str, typer.Option(help="bppo: ratio, shorter or full")] = "ratio",
+    prefix_ratio: Annotated[float, typer.Option(help="bppo: share of a response that is updated on")] = 0.5,
+    schedule: Annotated[str, typer.Option(help="bppo: decided, pair or none")] = "decided",
+    first_round: Annotated[int | None, typer.Option(help="bppo: responses of a round; default: half of them")] = None,
+    scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
+    tests: Annotated[int, typer.Option(help="test prompts that are scored before and after (behaviour: scenes)", min=1)] = 300,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="compute in bfloat16")] = False,
+    lora: Annotated[int, typer.Option(help="rank of a LoRA adapter (needs peft); 0: all weights", min=0)] = 0,
+    cache: CacheOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Reinforcement learning of a text model, or of the family's language head, with BPPO or GRPO."""
+    need_trl()
+    from pydantic import ValidationError
+
+    from ruyicam.cloud.bppo.report import write_report
+    from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
+
+    given = locals()
+    try:
+        config = RLConfig(
+            **{name: given[name] for name in RLConfig.model_fields if name in given}, save_every=max(1, min(50, steps // 4))
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise RuyicamError(Exit.USAGE, f"--{str(wrong['loc'][0]).replace('_', '-')}: {wrong['msg']}") from error
+    with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
+        kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar)
+        before = evaluate(kind, network, words, tests)
+        line = bar.add_task(f"{algorithm} on {task}", total=steps)
+
+        def every(row: dict) -> None:
+            bar.update(line, completed=row["step"], description=f"{algorithm} on {task}: reward {row['reward']:.3f}")
+
+        adapter = None
+        if lora:
+            from peft import LoraConfig
+
+            adapter = LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear", task_type="CAUSAL_LM")
+        trained, history = run_rl(config, kind, network, words, out, every=every, peft_config=adapter)
+        after = evaluate(kind, trained, words, tests)
+    adopt(trained)
+    write_report(out / "report.html", f"{algorithm} on {task}", history, before, after)
+    result = {"task": task, "algorithm": algorithm, "steps": len(history), "before": before, "after": after}
+    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    if as_json:
+        print(json.dumps(result))
+        return
+    show_table(
+        f"{algorithm} on {task}, {len(history)} steps; {before['count']} test prompts",
+        ["", "before", "after"],
+        [[name, f"{before[name]:.3f}", f"{after[name]:.3f}"] for name in ("sampled", "greedy", "length")],
+    )
+    console.print(f"wrote {out / 'model'} and {out / 'report.html'}")
+
+
+def load_task(
+    name: str, model: str | None, data: Path | None, scenes: int, tests: int, cache: Path | None, out: Path, bar: Progress
+):
+    """(task, model, tokenizer, what to do with the trained model)."""
+    from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
+
+    def save(words):
+        def adopt(trained) -> None:
+            trained.save_pretrained(out / "model")
+            words.save_pretrained(out / "model")
+
+        return adopt
+
+    if name == "arithmetic":
+        network, words = load_language_model(model) if model else arithmetic_start(out / "start", bar)
+        return Arithmetic(), network, words, save(words)
+    if name == "gsm8k":
+        if model is None or data is None:
+            raise RuyicamError(
+                Exit.USAGE,
+                "--task gsm8k needs --model, a Hugging Face model, and --data, a folder of train.jsonl and test.jsonl",
+            )
+        network, words = load_language_model(model)
+        return GSM8K(data), network, words, save(words)
+    if name != "behaviour":
+        raise RuyicamError(Exit.USAGE, f"--task is {name}, expected behaviour, gsm8k or arithmetic")
+    from ruyicam.cloud.bppo.tasks.behaviour import Behaviour
+    from ruyicam.cloud.data.store import default_cache
+    from ruyicam.cloud.serve.app import load_family
+
+    from .demo import default_model
+
+    family = load_family(Path(model) if model else default_model())
+    task = Behaviour(family, {"train": scenes, "test": tests}, cache or default_cache())
+    line = bar.add_task("scenes", total=None)
+    task.prepare(lambda done, of: bar.update(line, completed=done, total=of, description="generating scenes"))
+    bar.remove_task(line)
+    network, words = task.model()
+
+    def adopt(trained) -> None:
+        trained.copy_to(family.reasoner.text)
+        family.save_pretrained(out / "model")
+
+    return task, network, words, adopt
