@@ -29,7 +29,7 @@ ABLATION = {
     "without scheduling": {"schedule": "none"},
     "random pair": {"selection": "random"},
     "longest pair": {"selection": "longest"},
-    "pair weighted by class": {"pair_weight": "class"},
+    "pair not weighted": {"pair_weight": "sample"},
     "prefix 0.25": {"prefix_ratio": 0.25},
     "prefix of the shorter": {"prefix": "shorter"},
     "rounds until a pair": {"schedule": "pair", "first_round": 4},
@@ -53,7 +53,7 @@ class Bench:
             return kept
         model = copy.deepcopy(self.model)
         history = History(None, lambda row: step(row["step"]))
-        trainer = make_trainer(config, self.task, model, self.words, self.out, 100_000, history, logs=False)
+        trainer = make_trainer(config, self.task, model, self.words, self.out, 4000, history, logs=False)
         trainer.train()
         result = {"config": own, "rows": history.rows, "test": evaluate(self.task, model, self.words, self.tests)}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def rl(
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
     warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
     selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
-    pair_weight: Annotated[str, typer.Option(help="bppo: sample or class")] = "sample",
+    pair_weight: Annotated[str, typer.Option(help="bppo: class or sample")] = "class",
     prefix: Annotated[str, typer.Option(help="bppo: ratio, shorter or full")] = "ratio",
     prefix_ratio: Annotated[float, typer.Option(help="bppo: share of a response that is updated on")] = 0.5,
     schedule: Annotated[str, typer.Option(help="bppo: decided, pair or none")] = "decided",

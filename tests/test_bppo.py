@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,6 +182,14 @@ def test_with_its_parts_off_it_is_grpo(words, tmp_path, extra):
     assert close(list(a.state.values()), list(b.state.values()))
 
 
+def chosen_logps(model, batch: dict) -> torch.Tensor:
+    """Log-probability of each token of the responses in a batch."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, batch["prompt_ids"].shape[1] - 1 : -1].log_softmax(-1)
+    return logits.gather(2, batch["completion_ids"].unsqueeze(2)).squeeze(2)
+
+
 def metric(ran: Ran, name: str) -> float:
     return ran.history[0][f"bppo/{name}"]
 
@@ -203,14 +215,9 @@ def test_the_pairs_gradient_is_that_of_their_own_responses(words, tmp_path):
             return super()._pack(batch)
 
     ran = run(words, tmp_path, Spy, steps=1, learning_rate=0.0, prefix="ratio", prefix_ratio=0.5, schedule="none")
-    model = ran.trainer.model
-    ids = torch.cat([kept["prompt_ids"], kept["completion_ids"]], 1)
-    mask = torch.cat([kept["prompt_mask"], kept["completion_mask"]], 1)
-    logits = model(input_ids=ids, attention_mask=mask).logits[:, kept["prompt_ids"].shape[1] - 1 : -1].log_softmax(-1)
-    chosen = logits.gather(2, kept["completion_ids"].unsqueeze(2)).squeeze(2)
-    count = kept["completion_mask"].sum()
-    assert len(ids) >= 4 and count < len(ids) * LONGEST * 0.7
-    loss = -(kept["advantages"].unsqueeze(1) * chosen * kept["completion_mask"]).sum() / count
+    model, count = ran.trainer.model, kept["completion_mask"].sum()
+    assert len(kept["advantages"]) >= 4 and count < len(kept["advantages"]) * LONGEST * 0.7
+    loss = -(kept["advantages"].unsqueeze(1) * chosen_logps(model, kept) * kept["completion_mask"]).sum() / count
     model.zero_grad()
     loss.backward()
     # The trainer clips gradients to 1.
@@ -307,3 +314,31 @@ def test_scheduling_refuses_rollout_functions(words, tmp_path):
             small_model(words, 32, 1), right_at_random, args, processing_class=words, rollout_func=lambda prompts, trainer: {},
             train_dataset=Dataset.from_list([{"prompt": "1+1=?"}]),
         )  # fmt: skip
+
+
+def test_two_processes_update_on_the_rows_of_both(words, tmp_path):
+    """Each keeps other numbers of rows; the gradient is that of all rows of both, and the models stay the same."""
+    command = [
+        *(Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node=2"),
+        *(Path(__file__).with_name("bppo_worker.py"), tmp_path),
+    ]
+    env = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    torch.manual_seed(5)
+    model = small_model(words, hidden=32, layers=1)
+    for loss in both[0]:
+        parts = [b[loss] for b in both]
+        assert close(parts[0]["grads"], parts[1]["grads"]) and close(parts[0]["weights"], parts[1]["weights"])
+        counts = [int(p["rows"]["rows"].sum()) for p in parts]
+        assert counts[0] != counts[1], "the seed gives both the same number of rows, which proves less"
+        total, tokens, rows = 0.0, 0, 0
+        for part in (p["rows"] for p in parts if p["rows"]["rows"].any()):
+            each = -(part["advantages"].unsqueeze(1) * chosen_logps(model, part) * part["completion_mask"]).sum(1)
+            lengths = part["completion_mask"].sum(1)
+            total = total + (each.sum() if loss == "dapo" else (each / lengths).sum())
+            tokens, rows = tokens + lengths.sum(), rows + len(each)
+        model.zero_grad()
+        (total / (tokens if loss == "dapo" else rows)).backward()
+        assert close([p.grad for p in model.parameters()], parts[0]["grads"])

@@ -32,9 +32,9 @@ class BPPOConfig(GRPOConfig):
         correct_threshold (`float`, *optional*, defaults to `0.5`):
             Sum of the weighted rewards from which a response is correct. `None`: above its group's mean is correct,
             below is incorrect, for rewards that have no natural threshold.
-        pair_weight (`str`, *optional*, defaults to `"sample"`):
-            `"sample"`: each of the pair keeps its advantage, as published. `"class"`: it speaks for its class, its advantage
-            is multiplied by twice the class's share of the group, so that a pair adds up to 0 as a whole group does.
+        pair_weight (`str`, *optional*, defaults to `"class"`):
+            `"class"`: each of the pair speaks for its class: its advantage is multiplied by twice the class's share of the
+            group, so that a pair adds up to 0 as a whole group does. `"sample"`: it keeps its advantage, as published.
 
         > Parameters that control how much of a response is updated on
 
@@ -64,7 +64,7 @@ class BPPOConfig(GRPOConfig):
         default=0.5, metadata={"help": "Reward from which a response is correct; None: above its group's mean."}
     )
     pair_weight: str = field(
-        default="sample", metadata={"help": "'sample': advantages as they are; 'class': times twice the class's share."}
+        default="class", metadata={"help": "'sample': advantages as they are; 'class': times twice the class's share."}
     )
     prefix: str = field(
         default="ratio", metadata={"help": "What is updated of a response: 'ratio', 'tokens', 'shorter', 'full'."}

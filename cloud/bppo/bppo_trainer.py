@@ -315,32 +315,40 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         """
         args = self.args
         steps = args.steps_per_generation
-        batch = shuffle_sequence_dict(batch)
-        rows = len(batch["completion_ids"])
         window = min(args.gradient_accumulation_steps, steps)
         windows = [range(first, min(first + window, steps)) for first in range(0, steps, window)]
-        shares = torch.tensor_split(torch.arange(rows), len(windows))
-        most = self.accelerator.gather(torch.tensor([len(s) for s in shares], device=self.accelerator.device))
-        most = most.view(-1, len(windows)).amax(0).tolist()
-        counted = int(self.accelerator.gather(batch["rows"].sum()).sum())
+        batch = shuffle_sequence_dict(batch)
+        counts = self.accelerator.gather(batch["rows"].sum())
+        # Processes must have equally many rows, and every optimiser step at least one.
+        batch = self._fill(batch, max(len(windows), int(counts.max())))
         out: list[dict | None] = [None] * steps
-        for places, share, longest in zip(windows, shares, most, strict=True):
+        shares = torch.tensor_split(torch.arange(len(batch["rows"])), len(windows))
+        for places, share in zip(windows, shares, strict=True):
             # DeepSpeed's engine counts its own micro-batches, each of which must run.
-            used = len(places) if self.is_deepspeed_enabled else -(-longest // args.per_device_train_batch_size)
-            for place, part in zip(places[len(places) - max(1, used) :], torch.tensor_split(share, max(1, used)), strict=True):
-                out[place] = self._micro_batch(batch, part, counted)
+            used = len(places) if self.is_deepspeed_enabled else -(-len(share) // args.per_device_train_batch_size)
+            for place, rows in zip(places[len(places) - used :], torch.tensor_split(share, used), strict=True):
+                out[place] = self._micro_batch(batch, rows, int(counts.sum()))
         return out
 
+    def _fill(self, batch: dict, size: int) -> dict:
+        """As many rows as `size`: what is missing are rows that count for nothing."""
+        missing = size - len(batch["rows"])
+        if missing <= 0:
+            return batch
+        batch = self._rows(batch, torch.cat([torch.arange(len(batch["rows"])), torch.zeros(missing, dtype=torch.long)]))
+        for name in ("completion_mask", "rows"):
+            batch[name][-missing:] = 0
+        return batch
+
     def _micro_batch(self, batch: dict, rows: torch.Tensor, counted: int) -> dict:
-        """Some rows; where a process has none left, a row that counts for nothing."""
-        part = self._rows(batch, rows if len(rows) else torch.zeros(1, dtype=torch.long))
+        """Some rows of the batch, `counted` of which matter in all."""
         if not len(rows):
-            part["completion_mask"] = torch.zeros_like(part["completion_mask"])
-        part = self._trim(part)
+            rows = torch.zeros(1, dtype=torch.long)
+            batch = batch | {"completion_mask": torch.zeros_like(batch["completion_mask"])}
+        part = self._trim(self._rows(batch, rows))
         del part["rows"]
         # Losses per row are means of their micro-batch: this makes their sum the mean of all rows of all processes.
-        size = len(part["completion_ids"])
-        share = size * self.args.steps_per_generation * self.accelerator.num_processes / max(1, counted)
+        share = len(rows) * self.args.steps_per_generation * self.accelerator.num_processes / max(1, counted)
         part["loss_scale"] = torch.tensor(1.0 if self.loss_type in _BY_TOKENS else share, device=self.accelerator.device)
         return unsplit_pixel_values_by_grid(part)
 

@@ -50,7 +50,7 @@ class RLConfig(BaseModel):
     save_every: int = Field(50, ge=1, description="steps between checkpoints")
     # BPPO
     selection: Literal["shortest", "random", "longest", "all"] = "shortest"
-    pair_weight: Literal["sample", "class"] = "sample"
+    pair_weight: Literal["sample", "class"] = "class"
     prefix: Literal["ratio", "tokens", "shorter", "full"] = "ratio"
     prefix_ratio: float = Field(0.5, gt=0, le=1)
     schedule: Literal["decided", "pair", "none"] = "decided"

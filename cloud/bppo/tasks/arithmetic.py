@@ -14,10 +14,10 @@ _WORDS = (
     "that the then they think this times us we with"
 )
 # How people go about it: a guess, an estimate from the middle number, or the sum: straight, in sentences, or in sentences and
-# then all over again.
-_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "told": 0.15, "checked": 0.2}
-# Share of the demonstrated sums that are off by one.
-_SLIP = 0.01
+# then all over again, which finds what went wrong the first time.
+_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "told": 0.1, "checked": 0.25}
+# Share of the sums that are off by one where they are done for the first time.
+_SLIP = 0.03
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -45,30 +45,30 @@ class Arithmetic(Task):
     max_tokens = 144
 
     def __init__(self, terms: int = 5):
+        """Of `terms` numbers, 2 to 7."""
         self.terms = terms
 
     def examples(self, split: str, count: int) -> list[Example]:
-        rng = np.random.default_rng([23, self.terms, {"train": 0, "test": 1}[split]])
-        seen: set[tuple[int, ...]] = set()
+        rng = np.random.default_rng([23, self.terms])
         out = []
-        while len(out) < count:
-            numbers = tuple(rng.integers(1, 10, self.terms).tolist())
-            # Which part a sum is in is a matter of its numbers, so no sum is in both.
-            if numbers in seen or (sum(n * 7**i for i, n in enumerate(numbers)) % 5 == 0) != (split == "test"):
-                continue
-            seen.add(numbers)
-            question = "+".join(map(str, numbers)) + "=?"
-            out.append(Example(question, str(sum(numbers)), self._demonstrate(numbers, rng)))
+        for place, which in enumerate(rng.permutation(9**self.terms).tolist()):
+            if len(out) == count:
+                break
+            # One sum in five is a test.
+            if (place % 5 == 0) == (split == "test"):
+                numbers = tuple(which // 9**i % 9 + 1 for i in range(self.terms))
+                told = self._demonstrate(numbers, np.random.default_rng([31, which]))
+                out.append(Example("+".join(map(str, numbers)) + "=?", str(sum(numbers)), told))
         return out
 
     @staticmethod
     def _demonstrate(numbers: tuple[int, ...], rng: np.random.Generator) -> str:
         style = str(rng.choice(list(_STYLES), p=list(_STYLES.values())))
 
-        def steps(form: str) -> tuple[list[str], int]:
+        def steps(form: str, slip: float = _SLIP) -> tuple[list[str], int]:
             total, out = numbers[0], []
             for n in numbers[1:]:
-                new = total + n + (int(rng.choice([-1, 1])) if rng.random() < _SLIP else 0)
+                new = total + n + (int(rng.choice([-1, 1])) if rng.random() < slip else 0)
                 out.append(form.format(a=total, b=n, c=new))
                 total = new
             return out, total
@@ -90,7 +90,7 @@ class Arithmetic(Task):
         parts, total = steps(sentence)
         text = f"let us start with the number {numbers[0]} and add one number by one." + "".join(parts)
         if style == "checked":
-            parts, total = steps(sentence)
+            parts, total = steps(sentence, 0.0)
             text += " now let me check that again step by step." + "".join(parts) + " so this is the sum of all the numbers."
         return text + f" answer {total}."
 
