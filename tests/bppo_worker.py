@@ -17,8 +17,9 @@ from ruyicam.cloud.bppo.tasks.arithmetic import Arithmetic, tokenizer
 LOSSES = ("dapo", "grpo")
 
 
-def reward(completions, **kwargs):
-    return [float(sum(map(ord, text)) % 2 == 0) for text in completions]
+def reward(completions, answer, **kwargs):
+    """By what was said; groups of some prompts are decided, so that processes keep other numbers of rows."""
+    return [float(int(a) % 3 == 0 or sum(map(ord, text)) % 2 == 0) for text, a in zip(completions, answer, strict=True)]
 
 
 def run(folder: Path, loss: str) -> dict:
@@ -39,7 +40,7 @@ def run(folder: Path, loss: str) -> dict:
     args = BPPOConfig(
         str(folder), max_steps=2, num_generations=4, per_device_train_batch_size=2, gradient_accumulation_steps=8,
         max_completion_length=10, learning_rate=1e-3, max_grad_norm=0.0, loss_type=loss, bf16=False,
-        gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, seed=3,
+        gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=True, seed=5,
     )  # fmt: skip
     data = Dataset.from_list([{"prompt": e.prompt, "answer": e.answer} for e in Arithmetic().examples("train", 32)])
     trainer = Spy(model, reward, args, train_dataset=data, processing_class=words, callbacks=[Grads()])
