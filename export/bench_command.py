@@ -80,7 +80,7 @@ def rl(
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="of both; default: the best of a search for each")] = None,
     ablation_seeds: Annotated[int, typer.Option(help="seeds of each row of the ablation; 0: none", min=0)] = 3,
-    tests: Annotated[int, typer.Option(help="test prompts (behaviour: scenes)", min=1)] = 500,
+    tests: Annotated[int, typer.Option(help="test prompts", min=1)] = 500,
     scenes: Annotated[int, typer.Option(help="behaviour: scenes to learn from", min=1)] = 1000,
     bf16: Annotated[bool, typer.Option("--bf16")] = False,
     cache: CacheOption = None,

@@ -78,7 +78,7 @@ def rl(
     schedule: Annotated[str, typer.Option(help="bppo: decided, pair or none")] = "decided",
     first_round: Annotated[int | None, typer.Option(help="bppo: responses of a round; default: half of them")] = None,
     scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
-    tests: Annotated[int, typer.Option(help="test prompts that are scored before and after (behaviour: scenes)", min=1)] = 300,
+    tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="compute in bfloat16")] = False,
     lora: Annotated[int, typer.Option(help="rank of a LoRA adapter (needs peft); 0: all weights", min=0)] = 0,
@@ -92,6 +92,8 @@ def rl(
     from ruyicam.cloud.bppo.report import write_report
     from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
 
+    if lora and task == "behaviour":
+        raise RuyicamError(Exit.USAGE, "--lora is for language models; the family's head is small, leave it out")
     given = locals()
     try:
         config = RLConfig(
@@ -113,9 +115,11 @@ def rl(
             from peft import LoraConfig
 
             adapter = LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear", task_type="CAUSAL_LM")
-        trained, history = run_rl(config, kind, network, words, out, every=every, peft_config=adapter)
-        after = evaluate(kind, trained, words, tests)
-    adopt(trained)
+        trainer, history = run_rl(config, kind, network, words, out, every=every, peft_config=adapter)
+        after = evaluate(kind, trainer.model, words, tests)
+    adopt(trainer)
+    if not trainer.is_world_process_zero():
+        return
     write_report(out / "report.html", f"{algorithm} on {task}", history, before, after)
     result = {"task": task, "algorithm": algorithm, "steps": len(history), "before": before, "after": after}
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -136,16 +140,12 @@ def load_task(
     """(task, model, tokenizer, what to do with the trained model)."""
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
-    def save(words):
-        def adopt(trained) -> None:
-            trained.save_pretrained(out / "model")
-            words.save_pretrained(out / "model")
-
-        return adopt
+    def save(trainer) -> None:
+        trainer.save_model(str(out / "model"))
 
     if name == "arithmetic":
         network, words = load_language_model(model) if model else arithmetic_start(out / "start", bar)
-        return Arithmetic(), network, words, save(words)
+        return Arithmetic(), network, words, save
     if name == "gsm8k":
         if model is None or data is None:
             raise RuyicamError(
@@ -153,7 +153,7 @@ def load_task(
                 "--task gsm8k needs --model, a Hugging Face model, and --data, a folder of train.jsonl and test.jsonl",
             )
         network, words = load_language_model(model)
-        return GSM8K(data), network, words, save(words)
+        return GSM8K(data), network, words, save
     if name != "behaviour":
         raise RuyicamError(Exit.USAGE, f"--task is {name}, expected behaviour, gsm8k or arithmetic")
     from ruyicam.cloud.bppo.tasks.behaviour import Behaviour
@@ -163,14 +163,14 @@ def load_task(
     from .demo import default_model
 
     family = load_family(Path(model) if model else default_model())
-    task = Behaviour(family, {"train": scenes, "test": tests}, cache or default_cache())
+    task = Behaviour(family, {"train": scenes, "test": -(-tests // 2)}, cache or default_cache())
     line = bar.add_task("scenes", total=None)
     task.prepare(lambda done, of: bar.update(line, completed=done, total=of, description="generating scenes"))
     bar.remove_task(line)
     network, words = task.model()
 
-    def adopt(trained) -> None:
-        trained.copy_to(family.reasoner.text)
+    def adopt(trainer) -> None:
+        trainer.accelerator.unwrap_model(trainer.model).copy_to(family.reasoner.text)
         family.save_pretrained(out / "model")
 
     return task, network, words, adopt

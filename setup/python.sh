@@ -16,5 +16,5 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 if ! .venv/bin/python -c 'import importlib.metadata as m, sys; sys.exit(not m.version("torch").startswith("2.13.0"))' 2> /dev/null; then
   .venv/bin/pip install -q --no-warn-script-location torch==2.13.0
 fi
-.venv/bin/pip install -q --no-warn-script-location -e '.[test]'
+.venv/bin/pip install -q --no-warn-script-location -e '.[rl,test]'
 echo "$want" > "$stamp"

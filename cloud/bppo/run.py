@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.tensorboard import SummaryWriter
@@ -127,7 +128,7 @@ class History(TrainerCallback):
         spent = logs["time/generate_s"] + logs["time/update_s"]
         kept = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and math.isfinite(v)}
         self.rows.append({"step": state.global_step, "time_s": before + spent, **kept})
-        if self.path is not None:
+        if self.path is not None and state.is_world_process_zero:
             partial = self.path.with_suffix(".partial")
             partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
             os.replace(partial, self.path)
@@ -171,8 +172,8 @@ def run_rl(
     prompts: int = 4000,
     every: Callable[[dict], bool | None] = lambda row: None,
     peft_config=None,
-) -> tuple[PreTrainedModel, list[dict]]:
-    """Trains `model` in place and returns it (with its adapter, if there is one) and a line per step.
+) -> tuple[GRPOTrainer, list[dict]]:
+    """Trains `model` in place and returns the trainer that did and a line per step.
 
     Goes on from the last checkpoint in `out`. RuyicamError(USAGE) if that run was configured otherwise.
     """
@@ -187,14 +188,15 @@ def run_rl(
             raise RuyicamError(
                 Exit.USAGE, f"{out} holds a run with {k} = {before.get(k)}, not {own[k]}; give another --out, or the same {k}"
             )
-    said.write_text(json.dumps(own, indent=1) + "\n")
+    elif PartialState().is_main_process:
+        said.write_text(json.dumps(own, indent=1) + "\n")
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     history = History(out / "history.jsonl", every)
     trainer = make_trainer(config, task, model, words, out, prompts, history, True, peft_config)
     trainer.add_callback(TensorBoardCallback(SummaryWriter(str(out / "tensorboard"))))
     trainer.train(resume_from_checkpoint=last)
-    return trainer.model, history.rows
+    return trainer, history.rows
 
 
 @torch.no_grad()

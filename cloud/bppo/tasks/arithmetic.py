@@ -14,10 +14,10 @@ _WORDS = (
     "that the then they think this times us we with"
 )
 # How people go about it: a guess, an estimate from the middle number, or the sum: straight, in sentences, or in sentences and
-# then all over again, which finds what went wrong the first time.
-_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "told": 0.1, "checked": 0.25}
-# Share of the sums that are off by one where they are done for the first time.
-_SLIP = 0.03
+# then all over again.
+_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.2, "told": 0.15, "checked": 0.25}
+# Share of the sums that are off by one.
+_SLIP = 0.01
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -65,10 +65,10 @@ class Arithmetic(Task):
     def _demonstrate(numbers: tuple[int, ...], rng: np.random.Generator) -> str:
         style = str(rng.choice(list(_STYLES), p=list(_STYLES.values())))
 
-        def steps(form: str, slip: float = _SLIP) -> tuple[list[str], int]:
+        def steps(form: str) -> tuple[list[str], int]:
             total, out = numbers[0], []
             for n in numbers[1:]:
-                new = total + n + (int(rng.choice([-1, 1])) if rng.random() < slip else 0)
+                new = total + n + (int(rng.choice([-1, 1])) if rng.random() < _SLIP else 0)
                 out.append(form.format(a=total, b=n, c=new))
                 total = new
             return out, total
@@ -85,12 +85,12 @@ class Arithmetic(Task):
             )
         if style == "plain":
             parts, total = steps(" {a}+{b}={c}.")
-            return "".join(parts).lstrip() + f" answer {total}."
+            return "so" + "".join(parts) + f" answer {total}."
         sentence = " then {a} plus {b} is {c}."
         parts, total = steps(sentence)
         text = f"let us start with the number {numbers[0]} and add one number by one." + "".join(parts)
         if style == "checked":
-            parts, total = steps(sentence, 0.0)
+            parts, total = steps(sentence)
             text += " now let me check that again step by step." + "".join(parts) + " so this is the sum of all the numbers."
         return text + f" answer {total}."
 
