@@ -11,9 +11,10 @@ from statistics import fmean, median, stdev
 
 import torch
 
-from ruyicam.cloud.bppo.report import picture, plt, smooth, table, write_page
+from ruyicam.cloud.bppo.report import smooth
 from ruyicam.cloud.bppo.run import History, RLConfig, evaluate, make_trainer
 from ruyicam.cloud.bppo.tasks import Task
+from ruyicam.cloud.page import picture, plt, table, write_page
 
 from .bench_kernels import machine
 

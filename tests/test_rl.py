@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, tiny, algorithm):
     state = again.model.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in whole.model.state_dict().items())
     assert list((tmp_path / "whole" / "tensorboard").glob("events*"))
-    with pytest.raises(RuyicamError, match="learning_rate = 0.01, not 0.1") as raised:
+    with pytest.raises(RuyicamError, match=r"learning_rate = 0\.01, not 0\.1") as raised:
         run_rl(config.model_copy(update={"learning_rate": 0.1}), Odd(), *load(tiny), tmp_path / "cut")
     assert raised.value.code == Exit.USAGE
 

@@ -26,6 +26,7 @@ def small_model(words: PreTrainedTokenizerBase, hidden: int = 128, layers: int =
             bos_token_id=None,
             eos_token_id=words.eos_token_id,
             pad_token_id=words.pad_token_id,
+            tie_word_embeddings=True,
         )
     )
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.page import picture, plt, write_page
 
 from .metrics import tier_scores
 from .validate import Said, open_plain, say
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 KEPT = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
@@ -37,13 +32,6 @@ def accuracy_against_bits(says: list[list[Said]], config, kept: tuple[float, ...
         }
         for k, row in zip(kept, says, strict=True)
     ]
-
-
-def _picture(figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight")
-    plt.close(figure)
-    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="">'
 
 
 def draw_losses(history: list[dict]):
@@ -116,9 +104,9 @@ def draw_learning(points: list[dict]):
 
 def write_report(family: Family, history: list[dict], path: Path, val: list[Clip] | None, cache: Path) -> None:
     """One HTML page without references to anything outside of it."""
-    parts = ["<h2>Losses</h2>", _picture(draw_losses(history))]
+    parts = ["<h2>Losses</h2>", picture(draw_losses(history))]
     if any("val" in e or "text" in e for e in history):
-        parts += ["<h2>Scores while training</h2>", _picture(draw_scores(history))]
+        parts += ["<h2>Scores while training</h2>", picture(draw_scores(history))]
     if val:
         windows, config = open_plain(family, val, cache), family.config
         whole = say(family, val, windows)
@@ -126,11 +114,9 @@ def write_report(family: Family, history: list[dict], path: Path, val: list[Clip
         rows = "".join(f"<tr><td>{html.escape(k)}<td>{v:.3f}" for k, v in whole.scores(config.labels)["consistency"].items())
         parts += [
             f"<h2>What the tiers say of {len(val)} validation clips</h2>",
-            _picture(draw_confusion(whole, config.labels)),
+            picture(draw_confusion(whole, config.labels)),
             f"<h2>How often two tiers agree</h2><table>{rows}</table>",
             "<h2>Accuracy against released bits</h2>",
-            _picture(draw_curve(points)),
+            picture(draw_curve(points)),
         ]
-    style = "body{font:16px sans-serif;max-width:60em;margin:2em auto}td{padding:0 1em}img{max-width:100%}"
-    page = f"<!doctype html><meta charset=utf-8><title>ruyicam run</title><style>{style}</style><h1>Training run</h1>"
-    path.write_text(page + "".join(parts) + "\n")
+    write_page(path, "Training run", parts)
