@@ -10,12 +10,11 @@ from .task import Example, Task
 
 END, UNKNOWN = "<end>", "<unknown>"
 _WORDS = (
-    "about add again all and answer are as by check i is it let me near now number numbers of one plus so start step sum take "
-    "that the then they think this times us we with"
+    "about add all and answer are as at check i is it let me near number numbers of one so sum take that the they think this "
+    "times we"
 )
-# How people go about it: a guess, an estimate from the middle number, or the sum: straight, in sentences, or in sentences and
-# then all over again.
-_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.15, "told": 0.15, "checked": 0.3}
+# How people go about it: a guess, an estimate from the middle number, or the sum, straight or with every step done twice.
+_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "checked": 0.35}
 # Share of the sums that are off by one.
 _SLIP = 0.01
 
@@ -83,16 +82,8 @@ class Arithmetic(Task):
                 f"they are all near {middle}, so we take {middle} as one number and add it {len(numbers)} times, as they are "
                 f"{len(numbers)} numbers. so this is about {total}. answer {total}."
             )
-        if style == "plain":
-            parts, total = steps(" {a}+{b}={c}.")
-            return "so" + "".join(parts) + f" answer {total}."
-        sentence = " then {a} plus {b} is {c}."
-        parts, total = steps(sentence)
-        text = f"let us start with the number {numbers[0]} and add one number by one." + "".join(parts)
-        if style == "checked":
-            parts, total = steps(sentence)
-            text += " now let me check that again step by step." + "".join(parts) + " so this is the sum of all the numbers."
-        return text + f" answer {total}."
+        parts, total = steps(" {a}+{b}={c}." if style == "plain" else " {a}+{b}={c}. let me check that: {a}+{b}={c}.")
+        return "".join(parts).lstrip() + f" answer {total}."
 
     def reward(self, completion: str, answer: str) -> float:
         """1 for a response that ends in the right answer, else 0."""
