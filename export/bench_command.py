@@ -115,17 +115,23 @@ def rl(
     m = result["machine"]
     console.print(
         f"{m['gpu'] or m['cpu']}, {m['threads']} threads; {task}, {seeds} seeds; before: reward "
-        f"{result['start']['sampled']:.3f}, {result['start']['length']:.1f} tokens; learning rates {result['learning_rate']}"
+        f"{result['start']['sampled']:.3f}, {result['start']['length']:.1f} tokens; learning rates "
+        + ", ".join(f"{rate:g} ({name})" for name, rate in result["learning_rate"].items())
     )
-    names = ["time_to_target_s", "reached", "update_s", "generate_s", "tokens_updated", "reward", "length"]
+    names = {
+        "time_to_target_s": "to target, s", "reached": "reached", "update_s": "update, s", "generate_s": "generate, s",
+        "tokens_updated": "tokens", "reward": "reward", "length": "length",
+    }  # fmt: skip
 
     def cells(s: dict) -> list[str]:
         return ["never" if s[n] is None else f"{s[n]:.3g}" for n in names]
 
-    rows = [["grpo", *cells(result["grpo"])], ["bppo", *cells(result["bppo"])]]
-    show_table(f"To a reward of {target:g}", ["", *names], rows)
-    if result["ablation"]:
-        show_table("BPPO with one part changed", ["", *names], [[n, *cells(s)] for n, s in result["ablation"].items()])
     show_table(
-        "GRPO over BPPO", ["", "ratio"], [[n, "" if v is None else f"{v:.3g}"] for n, v in result["ratio"].items()]
+        f"To a reward of {target:g}",
+        ["", *names.values()],
+        [["grpo", *cells(result["grpo"])], ["bppo", *cells(result["bppo"])]],
     )
+    if result["ablation"]:
+        rows = [[n, *cells(s)] for n, s in result["ablation"].items()]
+        show_table(f"BPPO with one part changed, {min(ablation_seeds, seeds)} seeds", ["", *names.values()], rows)
+    show_table("GRPO over BPPO", ["", "ratio"], [[n, "" if v is None else f"{v:.3g}"] for n, v in result["ratio"].items()])

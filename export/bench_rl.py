@@ -31,8 +31,6 @@ ABLATION = {
     "random pair": {"selection": "random"},
     "longest pair": {"selection": "longest"},
     "pair not weighted": {"pair_weight": "sample"},
-    "prefix 0.25": {"prefix_ratio": 0.25},
-    "prefix of the shorter": {"prefix": "shorter"},
     "rounds until a pair": {"schedule": "pair", "first_round": 4},
 }
 
@@ -123,7 +121,6 @@ def bench_rl(
             for rate in RATES
         }
         searched[algorithm] = {f"{rate:g}": bench.summary(runs) for rate, runs in found.items()}
-        # The highest reward of the last steps over the time it took to get there is what a user tunes for.
         best[algorithm] = max(found, key=lambda rate: _merit(bench, found[rate]))
     main: dict[str, list[dict]] = {"grpo": [], "bppo": []}
     for seed in range(seeds):
@@ -159,10 +156,9 @@ def bench_rl(
     return result
 
 
-def _merit(bench: Bench, runs: list[dict]) -> tuple[int, float]:
-    """More seeds that reach the target first, then less time to it; without any, the reward at the end."""
-    times = [t for t in map(bench.time_to_target, runs) if t is not None]
-    return len(times), -fmean(times) if times else fmean(r["test"]["sampled"] for r in runs)
+def _merit(bench: Bench, runs: list[dict]) -> float:
+    """What a learning rate is chosen for: the reward on test prompts at the end."""
+    return fmean(r["test"]["sampled"] for r in runs)
 
 
 def _ratios(grpo: dict, bppo: dict) -> dict:

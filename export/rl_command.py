@@ -77,6 +77,9 @@ def rl(
     prefix_ratio: Annotated[float, typer.Option(help="bppo: share of a response that is updated on")] = 0.5,
     schedule: Annotated[str, typer.Option(help="bppo: decided, pair or none")] = "decided",
     first_round: Annotated[int | None, typer.Option(help="bppo: responses of a round; default: half of them")] = None,
+    relative: Annotated[
+        bool, typer.Option("--relative", help="bppo: correct is above the group's mean, not the task's threshold")
+    ] = False,
     scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
