@@ -334,9 +334,10 @@ def test_two_processes_update_on_the_rows_of_both(words, tmp_path):
         counts = [int(p["rows"]["rows"].sum()) for p in parts]
         assert counts[0] != counts[1], "the seed gives both the same number of rows, which proves less"
         total, tokens, rows = 0.0, 0, 0
-        for part in (p["rows"] for p in parts if p["rows"]["rows"].any()):
-            each = -(part["advantages"].unsqueeze(1) * chosen_logps(model, part) * part["completion_mask"]).sum(1)
-            lengths = part["completion_mask"].sum(1)
+        for part in (p["rows"] for p in parts):
+            real = part["rows"] > 0
+            each = -(part["advantages"].unsqueeze(1) * chosen_logps(model, part) * part["completion_mask"]).sum(1)[real]
+            lengths = part["completion_mask"].sum(1)[real]
             total = total + (each.sum() if loss == "dapo" else (each / lengths).sum())
             tokens, rows = tokens + lengths.sum(), rows + len(each)
         model.zero_grad()

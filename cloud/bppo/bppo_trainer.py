@@ -227,6 +227,8 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         columns = torch.arange(batch["completion_mask"].shape[1], device=device)
         batch["completion_mask"] = batch["completion_mask"] * (columns < cut.unsqueeze(1)).to(batch["completion_mask"].dtype)
         batch["rows"] = torch.ones_like(cut) if not blank else cut
+        # Every process runs as many forward passes, in `_late_logps` too.
+        batch = self._fill(batch, int(gather(batch["rows"].new_tensor(len(rows))).max()))
         mask = batch["completion_mask"] * batch.get("tool_mask", 1)
         batch["num_items_in_batch"] = gather(mask.sum()).sum()
         return self._late_logps(self._trim(batch))
@@ -319,12 +321,11 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         windows = [range(first, min(first + window, steps)) for first in range(0, steps, window)]
         batch = shuffle_sequence_dict(batch)
         counts = self.accelerator.gather(batch["rows"].sum())
-        # Processes must have equally many rows, and every optimiser step at least one.
-        batch = self._fill(batch, max(len(windows), int(counts.max())))
+        # Every optimiser step needs at least one row; DeepSpeed's engine counts its own micro-batches, each of which must run.
+        batch = self._fill(batch, steps if self.is_deepspeed_enabled else len(windows))
         out: list[dict | None] = [None] * steps
         shares = torch.tensor_split(torch.arange(len(batch["rows"])), len(windows))
         for places, share in zip(windows, shares, strict=True):
-            # DeepSpeed's engine counts its own micro-batches, each of which must run.
             used = len(places) if self.is_deepspeed_enabled else -(-len(share) // args.per_device_train_batch_size)
             for place, rows in zip(places[len(places) - used :], torch.tensor_split(share, used), strict=True):
                 out[place] = self._micro_batch(batch, rows, int(counts.sum()))
@@ -342,9 +343,6 @@ class BPPOTrainer(StepClock, GRPOTrainer):
 
     def _micro_batch(self, batch: dict, rows: torch.Tensor, counted: int) -> dict:
         """Some rows of the batch, `counted` of which matter in all."""
-        if not len(rows):
-            rows = torch.zeros(1, dtype=torch.long)
-            batch = batch | {"completion_mask": torch.zeros_like(batch["completion_mask"])}
         part = self._trim(self._rows(batch, rows))
         del part["rows"]
         # Losses per row are means of their micro-batch: this makes their sum the mean of all rows of all processes.
