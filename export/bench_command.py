@@ -133,5 +133,5 @@ def rl(
     )
     if result["ablation"]:
         rows = [[n, *cells(s)] for n, s in result["ablation"].items()]
-        show_table(f"BPPO with one part changed, {min(ablation_seeds, seeds)} seeds", ["", *names.values()], rows)
+        show_table(f"BPPO with one part changed, seeds: {min(ablation_seeds, seeds)}", ["", *names.values()], rows)
     show_table("GRPO over BPPO", ["", "ratio"], [[n, "" if v is None else f"{v:.3g}"] for n, v in result["ratio"].items()])

@@ -43,7 +43,7 @@ def arithmetic_start(out: Path, bar: Progress, examples: int = 10_000, epochs: f
     from ruyicam.cloud.bppo.start import supervised_start
     from ruyicam.cloud.bppo.tasks.arithmetic import Arithmetic, tokenizer
 
-    if not (out / "config.json").exists():
+    if not (out / "model.safetensors").exists():
         line = bar.add_task("supervised start", total=None)
 
         class Shown(TrainerCallback):

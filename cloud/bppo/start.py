@@ -64,5 +64,5 @@ def supervised_start(
     )
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=words, callbacks=callbacks)
     trainer.train()
-    model.save_pretrained(out)
     words.save_pretrained(out)
+    model.save_pretrained(out)
