@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,16 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 
 
 def need_trl() -> None:
-    """RuyicamError(USAGE) with one line where the extra is not installed."""
+    """Quiets the libraries of the extra; RuyicamError(USAGE) with one line where it is not installed."""
     try:
         import trl  # noqa: F401
     except ImportError as error:
         raise RuyicamError(Exit.USAGE, f"{error}; reinforcement learning needs the extra: pip install 'ruyicam[rl]'") from error
+    from transformers.utils.logging import disable_progress_bar
+
+    # The command has a bar of its own, and what these libraries say to their callers is not for its user.
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", module="transformers|trl|torch")
 
 
 def load_language_model(path: str):
@@ -104,7 +110,8 @@ def rl(
         )
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise RuyicamError(Exit.USAGE, f"--{str(wrong['loc'][0]).replace('_', '-')}: {wrong['msg']}") from error
+        option = f"--{wrong['loc'][0]}: ".replace("_", "-") if wrong["loc"] else ""
+        raise RuyicamError(Exit.USAGE, option + wrong["msg"].removeprefix("Value error, ")) from error
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
         kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar)
         before = evaluate(kind, network, words, tests)

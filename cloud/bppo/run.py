@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import TensorBoardCallback
@@ -58,14 +58,19 @@ class RLConfig(BaseModel):
     first_round: int | None = Field(None, ge=1)
     relative: bool = Field(False, description="correct is above the group's mean, instead of the task's threshold")
 
+    @model_validator(mode="after")
+    def _divides(self) -> RLConfig:
+        rows = self.prompts * self.samples
+        if rows % min(self.micro_batch, rows):
+            raise ValueError(
+                f"prompts * samples is {rows}, expected a multiple of the micro-batch, which is {self.micro_batch}"
+            )
+        return self
+
     def trainer_args(self, task: Task, out: Path, logs: bool = True) -> GRPOConfig:
         """The configuration of the trainer. RuyicamError(USAGE) with one line for what does not fit together."""
         rows = self.prompts * self.samples
         micro = min(self.micro_batch, rows)
-        if rows % micro:
-            raise RuyicamError(
-                Exit.USAGE, f"prompts * samples is {rows}, expected a multiple of the micro-batch, which is {micro}"
-            )
         common = dict(
             output_dir=str(out / "checkpoints"),
             max_steps=self.steps,
