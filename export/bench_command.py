@@ -87,9 +87,9 @@ def rl(
     as_json: JsonFlag = False,
 ) -> None:
     """BPPO beside TRL's GRPO: time to a target reward, and what each part of it does."""
-    from .rl_command import COLUMNS, load_task, need_trl
+    from .rl_command import COLUMNS, load_task, load_trl
 
-    need_trl()
+    load_trl()
     from ruyicam.cloud.bppo.run import RLConfig
 
     from .bench_rl import Bench, bench_rl

@@ -41,7 +41,7 @@ class Bench:
     def __init__(self, task: Task, model, words, out: Path, base: RLConfig, target: float, tests: int):
         self.task, self.model, self.words = task, model, words
         self.out, self.base, self.target, self.tests = out, base, target, tests
-        self.start = evaluate(task, copy.deepcopy(model), words, tests)
+        self.start = evaluate(task, model, words, tests)
 
     def run(self, name: str, seed: int, step: Callable[[int], None], **changes) -> dict:
         """One training run from the start: {"rows": a line per step, "test": scores}."""
@@ -71,18 +71,19 @@ class Bench:
         """Medians over seeds of the times, means of reward and length on test prompts, and their spread."""
         times = [self.time_to_target(r) for r in runs]
         reached = [t for t in times if t is not None]
-        column = lambda name: median(median(x[name] for x in r["rows"]) for r in runs)  # noqa: E731
+
+        def column(name: str) -> float:
+            return median(median(x[name] for x in r["rows"]) for r in runs)
+
         tests = [r["test"] for r in runs]
         rewards, lengths = [t["sampled"] for t in tests], [t["length"] for t in tests]
-        updated = "bppo/tokens_updated" if "bppo/tokens_updated" in runs[0]["rows"][0] else "tokens_updated"
         return {
             # A run that never got there counts as later than all others.
             "time_to_target_s": median(t if t is not None else float("inf") for t in times) if reached else None,
             "reached": len(reached),
             "update_s": column("time/update_s"),
             "generate_s": column("time/generate_s"),
-            "first_generate_s": median(fmean(x["time/generate_s"] for x in r["rows"][:OVER]) for r in runs),
-            "tokens_updated": median(fmean(_updated(x, updated, r["config"]) for x in r["rows"]) for r in runs),
+            "tokens_updated": median(fmean(_updated(x, r["config"]) for x in r["rows"]) for r in runs),
             "whole_s": median(r["rows"][-1]["time_s"] for r in runs),
             "reward": fmean(rewards),
             "reward_spread": stdev(rewards) if len(rewards) > 1 else 0.0,
@@ -93,9 +94,9 @@ class Bench:
         }
 
 
-def _updated(row: dict, name: str, config: dict) -> float:
+def _updated(row: dict, config: dict) -> float:
     """Tokens of a step that enter the loss; GRPO's are all that were sampled."""
-    return row.get(name, row["completions/mean_length"] * config["prompts"] * config["samples"])
+    return row.get("bppo/tokens_updated", row["completions/mean_length"] * config["prompts"] * config["samples"])
 
 
 def bench_rl(

@@ -17,7 +17,7 @@ from .options import CacheOption, JsonFlag, console, show_table
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
-def need_trl() -> None:
+def load_trl() -> None:
     """Quiets the libraries of the extra; RuyicamError(USAGE) with one line where it is not installed."""
     try:
         import trl  # noqa: F401
@@ -42,7 +42,7 @@ def load_language_model(path: str):
         raise RuyicamError(Exit.USAGE, f"model {path}: {str(error).strip().splitlines()[0]}") from error
 
 
-def arithmetic_start(out: Path, bar: Progress, examples: int = 10_000, epochs: float = 4):
+def arithmetic_start(out: Path, bar: Progress):
     """(model, tokenizer) of the supervised start for arithmetic, which is trained once and kept in `out`."""
     from transformers import TrainerCallback
 
@@ -56,7 +56,7 @@ def arithmetic_start(out: Path, bar: Progress, examples: int = 10_000, epochs: f
             def on_step_end(self, args, state, control, **kwargs):
                 bar.update(line, completed=state.global_step, total=state.max_steps)
 
-        supervised_start(Arithmetic(), tokenizer(), out, examples, epochs, callbacks=[Shown()])
+        supervised_start(Arithmetic(), tokenizer(), out, callbacks=[Shown()])
     return load_language_model(str(out))
 
 
@@ -95,7 +95,7 @@ def rl(
     as_json: JsonFlag = False,
 ) -> None:
     """Reinforcement learning of a text model, or of the family's language head, with BPPO or GRPO."""
-    need_trl()
+    load_trl()
     from pydantic import ValidationError
 
     from ruyicam.cloud.bppo.report import write_report

@@ -14,7 +14,7 @@ from conftest import SMALL
 pytest.importorskip("trl", reason="the extra 'rl' is not installed")
 
 from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
-from ruyicam.cloud.bppo.start import small_model
+from ruyicam.cloud.bppo.start import small_model, supervised_start
 from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 from ruyicam.cloud.bppo.tasks.arithmetic import tokenizer as arithmetic_tokenizer
 from ruyicam.cloud.bppo.tasks.behaviour import Behaviour
@@ -145,6 +145,19 @@ def tiny(tmp_path_factory):
     small_model(words, hidden=32, layers=1).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def test_a_supervised_start_learns_the_demonstrations(tmp_path):
+    task, words = Arithmetic(terms=2), arithmetic_tokenizer()
+    supervised_start(task, words, tmp_path, examples=64, epochs=40)
+    model, words = load(tmp_path)
+    text = [words(e.prompt + e.demonstration, return_tensors="pt")["input_ids"] for e in task.examples("train", 16)]
+
+    def loss(m) -> float:
+        return sum(float(m(input_ids=ids, labels=ids).loss) for ids in text) / len(text)
+
+    with torch.no_grad():
+        assert loss(model) < 0.8 * loss(small_model(words).eval())
 
 
 class Odd(Arithmetic):

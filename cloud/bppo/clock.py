@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -19,6 +20,9 @@ class _Clock(TrainerCallback):
         self.trainer._generate_s = 0.0
 
     def on_step_end(self, args, state, control, **kwargs):
+        if torch.cuda.is_available():
+            # The optimiser's work would else be counted with the next generation.
+            torch.cuda.synchronize()
         whole = time.perf_counter() - self.trainer._step_start
         metrics = self.trainer._metrics["train"]
         metrics["time/generate_s"].append(self.trainer._generate_s)
@@ -28,8 +32,7 @@ class _Clock(TrainerCallback):
 class StepClock:
     """Mixin before a TRL trainer: logs `time/generate_s` and `time/update_s`, seconds of each optimiser step.
 
-    Generation is sampling, scoring and choosing; the update is forward, backward and the optimiser. On a GPU both are
-    measured after synchronisation of the device by what follows them (rewards on the host, the loss).
+    Generation is sampling, scoring and choosing; the update is forward, backward and the optimiser.
     """
 
     _generate_s = 0.0

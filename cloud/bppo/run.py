@@ -120,11 +120,16 @@ class History(TrainerCallback):
         self.path, self.every = path, every
         self.rows: list[dict] = []
         if path is not None and path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+            # A kill may have torn the last line, which then belongs to a step that is done again.
+            self.rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
     def on_train_begin(self, args, state, control, **kwargs):
         # What came after the checkpoint is done again.
         self.rows = [r for r in self.rows if r["step"] <= state.global_step]
+        if self.path is not None and state.is_world_process_zero:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
+            os.replace(partial, self.path)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "reward" not in logs:
@@ -134,9 +139,8 @@ class History(TrainerCallback):
         kept = {k: v for k, v in logs.items() if isinstance(v, (int, float)) and math.isfinite(v)}
         self.rows.append({"step": state.global_step, "time_s": before + spent, **kept})
         if self.path is not None and state.is_world_process_zero:
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
-            os.replace(partial, self.path)
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.rows[-1]) + "\n")
         if self.every(self.rows[-1]):
             control.should_training_stop = True
 

@@ -35,8 +35,8 @@ def supervised_start(
     task: Task,
     words: PreTrainedTokenizerBase,
     out: Path,
-    examples: int = 8000,
-    epochs: float = 3,
+    examples: int = 10_000,
+    epochs: float = 4,
     seed: int = 0,
     callbacks: list[TrainerCallback] | None = None,
 ) -> None:

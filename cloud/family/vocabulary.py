@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -52,16 +53,27 @@ def report_pattern() -> str:
     )
 
 
-@functools.cache
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level tokenizer; what it joins again is the very text."""
-    quoted = [f'"{e}"' for e in (CALM, *EVENTS)]
-    seconds = [f"{i // 10}.{i % 10}" for i in range(100)]
-    words = [form for w in sorted(set(_WORDS.split())) for form in (w, f" {w}")]
-    digits = [form for d in range(10) for form in (str(d), f" {d}")]
-    tokens = [END, UNKNOWN, *_PIECES, *quoted, *seconds, *words, *digits, ",", "?", ".", " "]
-    core = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=UNKNOWN))
-    split = r'\{"what":\[|\],"who":\[|\],"when":\[|\],"why":"|"\}|"[a-z]+"|[0-9]\.[0-9]| ?[0-9]| ?[a-z]+|[^a-z0-9]'
+def spaced(words: Iterable[str]) -> list[str]:
+    """Each word as it begins a text and as it follows another."""
+    return [form for w in words for form in (w, f" {w}")]
+
+
+def word_tokenizer(tokens: list[str], split: str, **options) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer of END, UNKNOWN and `tokens`; `split` is the regular expression of a piece of text.
+
+    What it joins again is the very text, if every piece of it is a token. `options` go to the tokenizer's class.
+    """
+    core = Tokenizer(models.WordLevel({t: i for i, t in enumerate([END, UNKNOWN, *tokens])}, unk_token=UNKNOWN))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(split), "isolated")
     core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END, pad_token=END, unk_token=UNKNOWN)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=END, pad_token=END, unk_token=UNKNOWN, **options)
+
+
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """The language head's."""
+    quoted = [f'"{e}"' for e in (CALM, *EVENTS)]
+    seconds = [f"{i // 10}.{i % 10}" for i in range(100)]
+    words, digits = spaced(sorted(set(_WORDS.split()))), spaced(map(str, range(10)))
+    split = r'\{"what":\[|\],"who":\[|\],"when":\[|\],"why":"|"\}|"[a-z]+"|[0-9]\.[0-9]| ?[0-9]| ?[a-z]+|[^a-z0-9]'
+    return word_tokenizer([*_PIECES, *quoted, *seconds, *words, *digits, ",", "?", ".", " "], split)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from ruyicam.cloud.family.vocabulary import spaced, word_tokenizer
 
 from .task import Example, Task
 
-END, UNKNOWN = "<end>", "<unknown>"
 _WORDS = (
     "about add all and answer are as at check i is it let me near number numbers of one so sum take that the they think this "
     "times we"
@@ -21,20 +21,8 @@ _SLIP = 0.01
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Digits, signs and words."""
-    words = [form for w in sorted(set(_WORDS.split())) for form in (w, f" {w}")]
-    digits = [form for d in range(10) for form in (str(d), f" {d}")]
-    tokens = [END, UNKNOWN, *words, *digits, "+", "=", "?", ".", ",", ":", " "]
-    core = Tokenizer(models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[0-9]| ?[a-z]+|[^a-z0-9]"), "isolated")
-    core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token=END,
-        pad_token=END,
-        unk_token=UNKNOWN,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    tokens = [*spaced(sorted(set(_WORDS.split()))), *spaced(map(str, range(10))), "+", "=", "?", ".", ",", ":", " "]
+    return word_tokenizer(tokens, r" ?[0-9]| ?[a-z]+|[^a-z0-9]", padding_side="left", clean_up_tokenization_spaces=False)
 
 
 class Arithmetic(Task):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,26 +37,27 @@ class Behaviour(Task):
 
     def __init__(self, family: Family, scenes: dict[str, int], cache: Path, tier: str | None = None, seed: int = 0):
         """`scenes`: how many of "train" and "test"; `tier`: default, the deepest exit."""
-        self.family, self.scenes, self.cache = family, scenes, cache
+        self.family, self.scenes, self.store = family, scenes, Store(cache, family.config, family.encoder)
         self.tier, self.seed = tier or list(family.config.trunk.exits)[-1], seed
+        self._parts: dict[str, tuple[torch.Tensor, list[list[Question]]]] = {}
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Generates the scenes that are not in the cache yet."""
-        store = Store(self.cache, self.family.config, self.family.encoder)
-        shards = [s for split, count in self.scenes.items() for s in store.scenes(_FIRST[split], count)]
-        store.build(shards, progress=progress)
+        shards = [s for split, count in self.scenes.items() for s in self.store.scenes(_FIRST[split], count)]
+        self.store.build(shards, progress=progress)
 
-    @functools.cache  # noqa: B019
     def _read(self, split: str) -> tuple[torch.Tensor, list[list[Question]]]:
         """(hidden states [N, W, hidden_size] of the exit, what is asked of each window)."""
-        store = Store(self.cache, self.family.config, self.family.encoder)
-        count = self.scenes.get(split, 0)
-        scenes = Windows(store.build(store.scenes(_FIRST[split], count)))
+        if split in self._parts:
+            return self._parts[split]
+        count = self.scenes[split]
+        scenes = Windows(self.store.build(self.store.scenes(_FIRST[split], count)))
         hidden = hidden_of(self.family, scenes, count, self.seed)[self.tier]
         asked = []
         for i in range(count):
             labels = scene_labels(scenes[i])
             asked.append([report(labels), *draw_questions(labels, np.random.default_rng([29, i]), _QUESTIONS)])
+        self._parts[split] = hidden, asked
         return hidden, asked
 
     def model(self) -> tuple[Reporter, ReporterTokenizer]:
