@@ -142,6 +142,7 @@ class BenchSession:
     def play(self, source: str, name: str = "run", **flags: Any) -> dict:
         """Runs the edge binary on a source to its end and returns its figures. Raises RuyicamError with its message."""
         state, stats = self.folder / name, self.folder / f"{name}.json"
+        flags = {"source_retry": "never"} | flags
         done = subprocess.run(self.edge_command(source, state, stats, **flags), capture_output=True, text=True)
         if done.returncode != 0:
             lines = [x for x in done.stderr.splitlines() if x.startswith("ruyicam-edge: ")] or done.stderr.splitlines()

@@ -4,8 +4,10 @@
 #include <gst/gst.h>
 #include <gst/video/video.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <vector>
 
 #include "error.hpp"
 #include "gst.hpp"
@@ -27,26 +29,109 @@ std::string shown_source(const std::string& source) {
   return source.substr(0, host) + source.substr(at + 1);
 }
 
+namespace {
+
+// The files of a folder in the order of their names; hidden ones are not meant.
+std::vector<std::string> files_in(const std::filesystem::path& folder) {
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (entry.is_regular_file() && entry.path().filename().string().front() != '.') files.push_back(entry.path().string());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// What begins a pipeline, and a property of its element called "source" that no pipeline text needs to quote.
+struct Head {
+  std::string text, property, value;
+};
+
+// Jetson's camera stack gives frames in the GPU's memory.
+constexpr const char* kJetsonCamera = "nvarguscamerasrc name=source ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=NV12";
+
+bool has_element(const char* name) {
+  GstElementFactory* factory = gst_element_factory_find(name);
+  if (factory) gst_object_unref(factory);
+  return factory != nullptr;
+}
+
+}  // namespace
+
 struct Capture::Pipeline {
   CaptureOptions options;
+  std::vector<std::string> files;  // those still to be played, the present one first
   GstElement* bin = nullptr;
   GstElement* sink = nullptr;
-  bool live = false, any = false;
-  uint64_t first_ns = 0, bytes = 0;
+  bool live = false;
+  bool any = false;  // a frame of the present file was given
+  // Times of the present file count from first_ns and are moved to base_ns, so that files follow each other.
+  uint64_t first_ns = 0, base_ns = 0, last_ns = 0, step_ns = 0, bytes = 0;
 
-  ~Pipeline() {
+  ~Pipeline() { close(); }
+
+  void close() {
     if (bin) {
       gst_element_set_state(bin, GST_STATE_NULL);
       gst_object_unref(bin);
     }
     if (sink) gst_object_unref(sink);
+    bin = sink = nullptr;
   }
 
-  Error failure(const std::string& why) const { return Error(Exit::kSource, "source " + shown_source(options.source) + ": " + why); }
+  std::string shown() const { return files.empty() ? shown_source(options.source) : files.front(); }
+  Error failure(const std::string& why) const { return Error(Exit::kSource, "source " + shown() + ": " + why); }
 
   // Throws if an element reported an error.
   void check_bus() const {
     if (const auto why = bus_error(bin, 0)) throw failure(*why);
+  }
+
+  Head head() {
+    const std::string& source = options.source;
+    if (options.fd >= 0) return {"fdsrc fd=" + std::to_string(options.fd) + " ! decodebin", "", ""};
+    if (starts_with(source, "v4l2:")) return {"v4l2src name=source ! decodebin", "device", source.substr(5)};
+    if (starts_with(source, "csi:"))
+      return has_element("nvarguscamerasrc") ? Head{kJetsonCamera, "sensor-id", source.substr(4)}
+                                             : Head{"libcamerasrc name=source", "camera-name", source.substr(4)};
+    if (starts_with(source, "pipeline:")) return {source.substr(9), "", ""};
+    return {"filesrc name=source ! decodebin", "location", files.front()};
+  }
+
+  void open() {
+    const Head first = head();
+    const std::string text = first.text + " ! videoconvert ! " + kLumaCaps + " ! appsink name=luma max-buffers=4";
+    GError* raw = nullptr;
+    bin = gst_parse_launch(text.c_str(), &raw);
+    if (raw) {
+      const std::unique_ptr<GError, FreeError> error(raw);
+      throw failure(std::string("not a pipeline: ") + error->message);
+    }
+    if (!first.property.empty()) {
+      GstElement* element = gst_bin_get_by_name(GST_BIN(bin), "source");
+      gst_util_set_object_arg(G_OBJECT(element), first.property.c_str(), first.value.c_str());
+      gst_object_unref(element);
+    }
+    sink = gst_bin_get_by_name(GST_BIN(bin), "luma");
+    const GstStateChangeReturn paused = gst_element_set_state(bin, GST_STATE_PAUSED);
+    // Only live elements have no preroll; a live source must not wait for us, any other must.
+    live = options.fd >= 0 || is_live(options.source) || paused == GST_STATE_CHANGE_NO_PREROLL;
+    const bool paced = options.realtime && !live;
+    // Of a live source's frames that wait, the oldest is dropped for the newest.
+    g_object_set(sink, "sync", gboolean(paced), "drop", gboolean(live), nullptr);
+    if (paused == GST_STATE_CHANGE_FAILURE || gst_element_set_state(bin, GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE) {
+      check_bus();
+      throw failure("cannot be opened");
+    }
+  }
+
+  // False: there is none.
+  bool next_file() {
+    if (files.size() < 2) return false;
+    files.erase(files.begin());
+    base_ns = last_ns + step_ns;
+    any = false;
+    close();
+    open();
+    return true;
   }
 };
 
@@ -55,49 +140,21 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
   Pipeline& p = *pipeline_;
   p.options = std::move(options);
   const std::string& source = p.options.source;
-  std::string head, name, value;
-  if (p.options.fd >= 0) {
-    p.live = true;
-    head = "fdsrc fd=" + std::to_string(p.options.fd) + " ! decodebin";
-  } else if (starts_with(source, "v4l2:")) {
-    p.live = true;
-    head = "v4l2src name=source ! decodebin";
-    name = "device";
-    value = source.substr(5);
-  } else if (starts_with(source, "pipeline:")) {
-    head = source.substr(9);
-  } else {
+  if (p.options.fd < 0 && !is_live(source) && !starts_with(source, "pipeline:")) {
     std::error_code problem;
     if (!std::filesystem::exists(source, problem)) throw p.failure("no such file");
-    if (!std::filesystem::is_regular_file(source, problem)) throw p.failure("not a regular file");
-    p.bytes = std::filesystem::file_size(source, problem);
-    head = "filesrc name=source ! decodebin";
-    name = "location";
-    value = source;
+    if (std::filesystem::is_directory(source, problem)) {
+      auto files = files_in(source);
+      if (files.empty()) throw p.failure("the folder holds no file");
+      p.files = std::move(files);
+    } else if (std::filesystem::is_regular_file(source, problem)) {
+      p.files = {source};
+    } else {
+      throw p.failure("neither a file nor a folder");
+    }
+    for (const std::string& file : p.files) p.bytes += std::filesystem::file_size(file, problem);
   }
-  const std::string text = head + " ! videoconvert ! " + kLumaCaps + " ! appsink name=luma max-buffers=4";
-  GError* raw = nullptr;
-  p.bin = gst_parse_launch(text.c_str(), &raw);
-  if (raw) {
-    const std::unique_ptr<GError, FreeError> error(raw);
-    throw p.failure(std::string("not a pipeline: ") + error->message);
-  }
-  if (!name.empty()) {
-    GstElement* element = gst_bin_get_by_name(GST_BIN(p.bin), "source");
-    g_object_set(element, name.c_str(), value.c_str(), nullptr);
-    gst_object_unref(element);
-  }
-  p.sink = gst_bin_get_by_name(GST_BIN(p.bin), "luma");
-  const GstStateChangeReturn paused = gst_element_set_state(p.bin, GST_STATE_PAUSED);
-  // Only live elements have no preroll; a live source must not wait for us, any other must.
-  p.live = p.live || paused == GST_STATE_CHANGE_NO_PREROLL;
-  const bool paced = p.options.realtime && !p.live;
-  g_object_set(p.sink, "sync", gboolean(paced), "drop", gboolean(p.live), nullptr);
-  if (paused == GST_STATE_CHANGE_FAILURE ||
-      gst_element_set_state(p.bin, GST_STATE_PLAYING) == GST_STATE_CHANGE_FAILURE) {
-    p.check_bus();
-    throw p.failure("cannot be opened");
-  }
+  p.open();
 }
 
 Capture::~Capture() = default;
@@ -113,7 +170,7 @@ bool Capture::next(const std::function<void(const LumaFrame&)>& use, const std::
     p.check_bus();
     if (gst_app_sink_is_eos(GST_APP_SINK(p.sink))) {
       if (!p.any) throw p.failure("holds no video frame");
-      return false;
+      if (!p.next_file()) return false;
     }
     if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(p.options.timeout_s))
       throw p.failure("no frame within " + std::to_string(p.options.timeout_s) + " s");
@@ -132,7 +189,9 @@ bool Capture::next(const std::function<void(const LumaFrame&)>& use, const std::
   luma.stride = GST_VIDEO_FRAME_PLANE_STRIDE(&frame, 0);
   luma.width = GST_VIDEO_FRAME_WIDTH(&frame);
   luma.height = GST_VIDEO_FRAME_HEIGHT(&frame);
-  luma.time_ns = now > p.first_ns ? now - p.first_ns : 0;
+  luma.time_ns = p.base_ns + (now > p.first_ns ? now - p.first_ns : 0);
+  if (luma.time_ns > p.last_ns) p.step_ns = luma.time_ns - p.last_ns;
+  p.last_ns = luma.time_ns;
   struct Unmap {
     GstVideoFrame* f;
     ~Unmap() { gst_video_frame_unmap(f); }

@@ -1,4 +1,4 @@
-// Frames from a file, RTSP, V4L2 or any GStreamer pipeline; only their luma plane is ever read.
+// Frames from files, RTSP, V4L2, CSI or any GStreamer pipeline; only their luma plane is ever read.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -17,7 +17,7 @@ struct LumaFrame {
 };
 
 struct CaptureOptions {
-  std::string source;        // PATH, rtsp://…, v4l2:/dev/video0, or pipeline:GSTREAMER ELEMENTS
+  std::string source;        // file, folder, rtsp://…, v4l2:/dev/video0, csi:0 or pipeline:GSTREAMER ELEMENTS
   bool realtime = false;     // play a file at its own pace instead of as fast as it can be read
   int timeout_s = 10;        // longest wait for a frame of a live source
   int fd = -1;               // read the stream, as fetch() writes it, from here instead of opening the source
@@ -25,6 +25,8 @@ struct CaptureOptions {
 
 // Whether a source comes over the network, so that a process of its own must fetch it.
 bool is_remote(const std::string& source);
+// Whether a source is a camera by its name; a pipeline may be one too, which shows when it runs.
+bool is_live(const std::string& source);
 // Fetches the video of a remote source, still compressed, into `fd` until it ends or the reader goes. Returns 0, or 1
 // after writing one line why to `error_fd`.
 int fetch(const std::string& source, int timeout_s, int fd, int error_fd);

@@ -26,7 +26,7 @@ struct Key {
 
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = {
-      {"source", &Config::source, "PATH, rtsp://..., v4l2:/dev/videoN or pipeline:GSTREAMER ELEMENTS", true},
+      {"source", &Config::source, "file, folder of files, rtsp://..., v4l2:/dev/videoN, csi:N or pipeline:GSTREAMER ELEMENTS", true},
       {"camera_id", &Config::camera_id, "name of the camera, the common name of its certificate", true},
       {"bundle", &Config::bundle, "folder NAME.ruyicam", true},
       {"public_key", &Config::public_key, "PEM file of the Ed25519 key that bundles are signed with", true},
@@ -39,6 +39,8 @@ const std::vector<Key>& keys() {
       {"log_level", &Config::log_level, "debug, info, warn or error"},
       {"realtime", &Config::realtime, "play a file at its own pace"},
       {"source_timeout_s", &Config::source_timeout_s, "seconds without a frame after which a source has failed", false, 1, 3600},
+      {"source_retry", &Config::source_retry,
+       "when a live source fails or ends: seen, open it again for ever once it has given a frame; always, before that too; never"},
       {"drain_timeout_s", &Config::drain_timeout_s, "seconds to wait for acknowledgements when the source has ended", false, 0, 86400},
       {"threads", &Config::threads, "threads of the encoder", false, 1, 256},
       {"spool_max_bytes", &Config::spool_max_bytes, "most bytes that the spool keeps, oldest dropped first", false, 1 << 17, 1e15},
@@ -123,6 +125,8 @@ void check(const Config& config) {
     throw fail("'camera_id' must be 1 to 64 letters, digits, '-', '_' or '.'");
   if (config.log_level != "debug" && config.log_level != "info" && config.log_level != "warn" && config.log_level != "error")
     throw fail("'log_level' is '" + config.log_level + "', expected debug, info, warn or error");
+  if (config.source_retry != "seen" && config.source_retry != "always" && config.source_retry != "never")
+    throw fail("'source_retry' is '" + config.source_retry + "', expected seen, always or never");
   if (config.server.rfind(':') == std::string::npos) throw fail("'server' is '" + config.server + "', expected HOST:PORT");
 }
 

@@ -17,6 +17,7 @@ struct Config {
   std::string log_level = "info";
   bool realtime = false;
   int64_t source_timeout_s = 10;
+  std::string source_retry = "seen";
   int64_t drain_timeout_s = 60;
   int64_t threads = 1;
   int64_t spool_max_bytes = 64 << 20;

@@ -17,8 +17,8 @@ std::string isolate_before_start();
 // Throws Error(kInternal) if the filter cannot be put in place (fails closed).
 void isolate_for_good();
 
-// For the neighbours, which have network or files: no capability but to read and write their own files, and no way to
-// look into another process. Throws Error(kInternal).
-void give_up_inspecting();
+// For the neighbours, which have network or files: no way to look into another process and, if `capabilities_too`, no
+// capability but to read and write their own files. Throws Error(kInternal).
+void give_up_inspecting(bool capabilities_too);
 
 }  // namespace ruyicam::edge

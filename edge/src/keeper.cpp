@@ -1,17 +1,17 @@
 #include "keeper.hpp"
 
-#include <signal.h>
 #include <sodium.h>
 #include <spdlog/spdlog.h>
-#include <sys/wait.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
 
+#include "backoff.hpp"
 #include "capture.hpp"
 #include "certificate.hpp"
 #include "files.hpp"
@@ -26,7 +26,15 @@
 namespace ruyicam::edge {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
 constexpr uint64_t kCertifyEvery_us = 600ull * 1000000;
+constexpr auto kFirstRetry = 500ms, kLastRetry = 30000ms;
+// A source that held so long is back; its next failure begins a new row of attempts.
+constexpr auto kHeld = 10s;
+// Beyond the time in which the process that sees frames itself gives up on a source: it hangs.
+constexpr auto kHanging = 10s;
 
 double lower(double ceiling, double wanted) { return wanted > 0 ? std::min(ceiling, wanted) : ceiling; }
 
@@ -67,13 +75,19 @@ struct Store {
 
 }  // namespace
 
+// How often the source of a live camera was away, and for how long.
+struct Outages {
+  uint64_t count = 0, attempts = 0;
+  double last_s = 0, all_s = 0;
+};
+
 struct Keeper::State {
   const Config& config;
   const Bundle& bundle;
   const Credentials& credentials;
+  Launcher& launcher;
   RecordPipe& pipe;
   size_t packed_bytes;
-  pid_t seer;
   const std::atomic<bool>& stop;
   Latencies latencies;
   nlohmann::json stages = nlohmann::json::object();
@@ -88,9 +102,16 @@ struct Keeper::State {
   uint64_t counts[3] = {};
   bool done = false, signalled = false;
   std::optional<Error> failure;
+  // The process that sees frames.
+  bool camera = false;  // it has said that its source is live
+  Epoch epoch;
+  Outages outages;
+  Backoff backoff{kFirstRetry, kLastRetry};
+  std::optional<Clock::time_point> retry_at, away_since, ticking_since;
+  Clock::time_point heard = Clock::now();
 
-  State(const Config& c, const Bundle& b, const Credentials& k, RecordPipe& p, size_t packed, pid_t s, const std::atomic<bool>& flag)
-      : config(c), bundle(b), credentials(k), pipe(p), packed_bytes(packed), seer(s), stop(flag) {
+  State(const Config& c, const Bundle& b, const Credentials& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
+      : config(c), bundle(b), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
     randombytes_buf(boot.data(), boot.size());
   }
 
@@ -104,38 +125,118 @@ struct Keeper::State {
   }
 
   void serve() {
-    while (!done && !failure) {
+    launcher.start(epoch);
+    while (true) {
       if (stop && !signalled) {
-        ::kill(seer, SIGTERM);
+        launcher.interrupt();
         signalled = true;
+      }
+      if (retry_at) {
+        if (stop) return;
+        if (Clock::now() >= *retry_at) {
+          retry_at.reset();
+          launcher.start(epoch);
+        }
+      } else if (hangs()) {
+        spdlog::error("source {}: the process that sees frames hangs; it is ended", shown_source(config.source));
+        heard = Clock::now();
+        launcher.kill();
       }
       const auto record = pipe.read(50);
       if (!record) {
-        if (pipe.ended()) break;
+        if (pipe.ended()) throw Error(Exit::kInternal, "the process that starts the others is gone");
         check();
         continue;
       }
-      const RecordType type = record->head.type;
-      if (!store && type != RecordType::kFailure) open_store();
+      heard = Clock::now();
       check();
-      if (type == RecordType::kTokenWanted || type == RecordType::kFeaturesWanted) {
-        pipe.answer(charge(record->head));
-      } else if (type == RecordType::kPacket) {
-        if (record->head.live && !pacer) start_clock();
-        if (pacer)
-          pacer->put(std::move(*record));
-        else
-          send(*record);
-      } else if (type == RecordType::kStage) {
-        const double* v = record->head.values;
-        stages[text_of(*record)] = {{"count", uint64_t(v[0])}, {"p50_us", v[1]}, {"p95_us", v[2]}, {"p99_us", v[3]}, {"max_us", v[4]}};
-      } else if (type == RecordType::kDone) {
-        source_bytes = uint64_t(record->head.values[0]);
-        done = true;
+      if (record->head.type == RecordType::kGone) {
+        if (!gone(*record)) return;
       } else {
-        failure.emplace(Exit(record->head.kind), text_of(*record));
+        take(*record);
       }
     }
+  }
+
+  bool hangs() const {
+    if (signalled) return Clock::now() > heard + kHanging;
+    // Before its first tick it may be building an engine.
+    return ticking_since && camera && Clock::now() > heard + std::chrono::seconds(config.source_timeout_s) + kHanging;
+  }
+
+  void take(const Record& record) {
+    const RecordHead& head = record.head;
+    const bool tick = head.type == RecordType::kTokenWanted || head.type == RecordType::kFeaturesWanted || head.type == RecordType::kPacket;
+    if (tick && !store) open_store();
+    if (tick && !ticking_since) back();
+    switch (head.type) {
+      case RecordType::kTokenWanted:
+      case RecordType::kFeaturesWanted: pipe.answer(charge(head)); break;
+      case RecordType::kPacket:
+        if (head.live == 2) camera = true;
+        if (epoch.first_ns == 0) epoch = {head.first_ns, head.time_us - head.number * 1000000u / uint64_t(bundle.rate_hz)};
+        if (head.live && !pacer) start_clock();
+        if (pacer)
+          pacer->put(record);
+        else
+          send(record);
+        break;
+      case RecordType::kStage: {
+        const double* v = head.values;
+        stages[text_of(record)] = {{"count", uint64_t(v[0])}, {"p50_us", v[1]}, {"p95_us", v[2]}, {"p99_us", v[3]}, {"max_us", v[4]}};
+        break;
+      }
+      case RecordType::kDone:
+        source_bytes = uint64_t(head.values[0]);
+        done = true;
+        break;
+      case RecordType::kFailure: failure.emplace(Exit(head.kind), text_of(record)); break;
+      case RecordType::kNotice: spdlog::warn("{}", text_of(record)); break;
+      default: throw Error(Exit::kInternal, "a record of no known kind");
+    }
+  }
+
+  // The first tick of a process.
+  void back() {
+    ticking_since = Clock::now();
+    if (!away_since) return;
+    outages.last_s = std::chrono::duration<double>(*ticking_since - *away_since).count();
+    outages.all_s += outages.last_s;
+    away_since.reset();
+    spdlog::info("source {} is back after {:.1f} s", shown_source(config.source), outages.last_s);
+  }
+
+  // The process that sees frames has ended. True: it will be started again.
+  bool gone(const Record& record) {
+    // What the fetch process had to say tells more than that the stream broke off.
+    if (const auto why = text_of(record); !why.empty() && (done || (failure && failure->code() == Exit::kSource))) {
+      failure.emplace(Exit::kSource, why);
+      done = false;
+    }
+    if (!done && !failure && !stop)
+      failure.emplace(Exit::kInternal, store ? "the process that sees frames ended unexpectedly"
+                                             : "the process that sees frames ended without a word");
+    const bool known_live = camera || is_live(config.source);
+    const bool wanted = config.source_retry == "always" || (config.source_retry == "seen" && camera);
+    const bool mendable = done || !failure || failure->code() == Exit::kSource || (failure->code() == Exit::kInternal && camera);
+    // Who stops it does not ask how the camera is.
+    if (stop && known_live && mendable) failure.reset();
+    if (stop || !known_live || !wanted || !mendable) return false;
+    const auto now = Clock::now();
+    if (ticking_since && now - *ticking_since > kHeld) backoff.reset();
+    if (!away_since) {
+      away_since = now;
+      ++outages.count;
+    }
+    ++outages.attempts;
+    const auto wait = backoff.next();
+    spdlog::warn("{}; trying again in {:.1f} s", failure ? failure->what() : "source " + shown_source(config.source) + ": the stream ended",
+                 double(wait.count()) / 1000);
+    retry_at = now + wait;
+    ticking_since.reset();
+    failure.reset();
+    done = false;
+    return true;
   }
 
   // Only printable characters of what the other process says are ever shown.
@@ -251,6 +352,7 @@ struct Keeper::State {
         {"bits_per_release", bundle.bits_per_release},
         {"profile", bundle.profile},
         {"source_bytes", source_bytes},
+        {"outages", {{"count", outages.count}, {"attempts", outages.attempts}, {"last_s", outages.last_s}, {"all_s", outages.all_s}}},
         {"clock", {{"filled", pacer ? pacer->filled() : 0}, {"late", pacer ? pacer->late() : 0}}},
         {"ledger", {{"releases", t.releases}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}}},
         {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
@@ -262,20 +364,18 @@ struct Keeper::State {
   }
 };
 
-Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, RecordPipe& pipe, size_t packed_bytes, pid_t seer,
+Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, Launcher& launcher, size_t packed_bytes,
                const std::atomic<bool>& stop)
-    : state_(std::make_unique<State>(config, bundle, credentials, pipe, packed_bytes, seer, stop)) {}
+    : state_(std::make_unique<State>(config, bundle, credentials, launcher, packed_bytes, stop)) {}
 
 Keeper::~Keeper() = default;
 
-Exit Keeper::run(const std::function<std::string()>& why_fetch_failed) {
+Exit Keeper::run() {
   State& s = *state_;
   s.serve();
-  if (s.failure && s.failure->code() == Exit::kSource)
-    if (const auto why = why_fetch_failed(); !why.empty()) s.failure.emplace(Exit::kSource, why);
   if (!s.store) {
     if (s.failure) throw *s.failure;
-    throw Error(Exit::kInternal, "the process that sees frames ended without a word");
+    return Exit::kOk;  // told to stop before the source gave anything
   }
   if (s.pacer) s.pacer->finish();
   s.check();
@@ -287,7 +387,6 @@ Exit Keeper::run(const std::function<std::string()>& why_fetch_failed) {
   s.check();
   s.report();
   if (s.failure) throw *s.failure;
-  if (!s.done) throw Error(Exit::kInternal, "the process that sees frames ended unexpectedly");
   if (delivered || s.stop) return Exit::kOk;
   throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(s.store->spool.pending()) + " packets are not acknowledged by " +
                                       s.config.server + "; they stay in the spool");

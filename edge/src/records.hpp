@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace ruyicam::edge {
@@ -14,6 +15,9 @@ enum class RecordType : uint32_t {
   kStage = 4,          // latencies of one stage, at the end: values are count, p50, p95, p99 and maximum in microseconds
   kFailure = 5,        // the process gives up: `kind` is its exit code, the payload a line of text
   kDone = 6,           // the source ended: values are bytes of the source and frames read
+  kNotice = 7,         // a line for the log
+  kGone = 8,           // by the launcher: the process has ended, with exit code `kind` or by signal `token`; the payload is
+                       // what the fetch process had to say
 };
 
 enum Kind : uint32_t { kWithheldByGate = 0, kFeatures = 1, kWithheldByLedger = 2 };
@@ -26,7 +30,7 @@ struct RecordHead {
   uint64_t first_ns = 0; // CLOCK_MONOTONIC of tick 0
   uint32_t token = 0;
   uint16_t last = 0;
-  uint16_t live = 0;  // the source gives frames at its own pace
+  uint16_t live = 0;  // the source gives frames at its own pace: 1 a file played so, 2 a camera
   double values[5] = {};
 };
 
@@ -41,6 +45,9 @@ class RecordPipe {
   RecordPipe(int read_fd, int write_fd, size_t payload) : in_(read_fd), out_(write_fd), payload_(payload) {}
   // False: the other side is gone.
   bool write(const RecordHead& head, const uint8_t* payload = nullptr, size_t size = 0);
+  bool write_text(const RecordHead& head, const std::string& line) {
+    return write(head, reinterpret_cast<const uint8_t*>(line.data()), line.size());
+  }
   // nullopt: the other side is gone, or (with `timeout_ms` >= 0) nothing came in time; see ended().
   std::optional<Record> read(int timeout_ms);
   bool ended() const { return ended_; }

@@ -4,8 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <deque>
-#include <random>
 
+#include "backoff.hpp"
 #include "certificate.hpp"
 #include "error.hpp"
 #include "ruyicam/v1/uplink.grpc.pb.h"
@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 // Packets on the way at once: a second of a busy link, and little enough to send again.
 constexpr size_t kInFlight = 512;
 constexpr auto kGrace = std::chrono::seconds(2);
-constexpr int kFirstBackoffMs = 200, kLastBackoffMs = 5000;
+constexpr auto kFirstRetry = std::chrono::milliseconds(200), kLastRetry = std::chrono::milliseconds(5000);
 
 }  // namespace
 
@@ -32,8 +32,8 @@ Uplink::Uplink(std::string server, Credentials credentials, std::filesystem::pat
     : server_(std::move(server)), credentials_(std::move(credentials)), certificates_(std::move(certificates)), spool_(spool),
       latencies_(latencies), channel_(std::make_unique<Channel>()) {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstBackoffMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastBackoffMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, int(kFirstRetry.count()));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, int(kLastRetry.count()));
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   channel_->channel = grpc::CreateCustomChannel(
@@ -58,18 +58,16 @@ void Uplink::stop() {
 }
 
 void Uplink::run() {
-  std::mt19937 random(std::random_device{}());
-  int backoff = kFirstBackoffMs;
+  Backoff backoff(kFirstRetry, kLastRetry);
   try {
     while (!stop_) {
       const uint64_t before = acknowledged_;
       connect_once();
       if (stop_) break;
       spool_.rewind();
-      if (acknowledged_ > before) backoff = kFirstBackoffMs;
-      const auto until = Clock::now() + std::chrono::milliseconds(std::uniform_int_distribution<int>(backoff / 2, backoff)(random));
+      if (acknowledged_ > before) backoff.reset();
+      const auto until = Clock::now() + backoff.next();
       while (!stop_ && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      backoff = std::min(2 * backoff, kLastBackoffMs);
     }
   } catch (const std::exception& error) {
     announce_problem(error.what());

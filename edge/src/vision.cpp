@@ -24,8 +24,8 @@ uint64_t clock_ns(clockid_t clock) {
 
 class Vision {
  public:
-  Vision(const Config& config, const Bundle& bundle, RecordPipe& pipe, int source_fd, const std::atomic<bool>& stop)
-      : config_(config), bundle_(bundle), pipe_(pipe), stop_(stop),
+  Vision(const Config& config, const Bundle& bundle, RecordPipe& pipe, int source_fd, const Epoch& epoch, const std::atomic<bool>& stop)
+      : config_(config), bundle_(bundle), pipe_(pipe), epoch_(epoch), stop_(stop),
         capture_({config.source, config.realtime, int(config.source_timeout_s), source_fd}), mapping_(bundle.mapping),
         release_(bundle.release), preprocessor_(bundle.preprocess), encoder_(bundle, int(config.threads)),
         gate_(bundle.around_ticks, bundle.heartbeat_ticks), input_(preprocessor_.output_size()), key_(32) {
@@ -60,11 +60,14 @@ class Vision {
               // The source has opened all that it needs.
               isolate_for_good();
               isolated = true;
-              first_ns_ = clock_ns(CLOCK_MONOTONIC);
-              start_us_ = clock_ns(CLOCK_REALTIME) / 1000;
+              const uint64_t now = clock_ns(CLOCK_MONOTONIC);
+              if (epoch_.first_ns == 0) epoch_ = {now, clock_ns(CLOCK_REALTIME) / 1000};
+              joined_ns_ = now - epoch_.first_ns;
+              // Of the block that it is now nothing was seen before, so it is not over.
+              block_ = block_of(joined_ns_ * uint64_t(bundle_.rate_hz) / 1000000000u);
             }
             // Of the frames of one tick the first counts; training does the same.
-            const auto tick = int64_t(frame.time_ns * uint64_t(bundle_.rate_hz) / 1000000000u);
+            const auto tick = int64_t((joined_ns_ + frame.time_ns) * uint64_t(bundle_.rate_hz) / 1000000000u);
             if (tick <= last) return;
             // Ticks for which the camera gave no frame have their packets too, or gaps would tell about the picture.
             if (last >= 0 && uint64_t(tick - last) <= kLongestGap_s * uint64_t(bundle_.rate_hz))
@@ -85,11 +88,11 @@ class Vision {
     for (const auto& [name, s] : all.items()) {
       RecordHead head{.type = RecordType::kStage,
                       .values = {s["count"], s["p50_us"], s["p95_us"], s["p99_us"], s["max_us"]}};
-      pipe_.write(head, reinterpret_cast<const uint8_t*>(name.data()), name.size());
+      pipe_.write_text(head, name);
     }
   }
 
-  uint64_t time_of(uint64_t number) const { return start_us_ + number * 1000000u / uint64_t(bundle_.rate_hz); }
+  uint64_t time_of(uint64_t number) const { return epoch_.start_us + number * 1000000u / uint64_t(bundle_.rate_hz); }
 
   // A tick without a frame: it looked like nothing, and nothing of it leaves.
   void skip(uint64_t number) {
@@ -172,7 +175,8 @@ class Vision {
     Timer release(latencies_, "release");
     Tick& tick = decision.tick;
     RecordHead head{.kind = tick.paid ? kWithheldByGate : kWithheldByLedger, .number = tick.number, .time_us = tick.captured_at_us,
-                    .first_ns = first_ns_, .token = tick.token, .last = uint16_t(last), .live = uint16_t(capture_.live() || config_.realtime)};
+                    .first_ns = epoch_.first_ns, .token = tick.token, .last = uint16_t(last),
+                    .live = uint16_t(capture_.live() ? 2 : config_.realtime ? 1 : 0)};
     if (tick.seen && tick.paid && decision.open)
       head.kind = pipe_.ask({.type = RecordType::kFeaturesWanted, .number = tick.number, .time_us = tick.captured_at_us}) ? kFeatures : kWithheldByLedger;
     packed_.assign(release_.packed_bytes(), 0);
@@ -185,6 +189,7 @@ class Vision {
   const Config& config_;
   const Bundle& bundle_;
   RecordPipe& pipe_;
+  Epoch epoch_;
   const std::atomic<bool>& stop_;
   Capture capture_;
   kernels::Mapping mapping_, release_;
@@ -195,20 +200,21 @@ class Vision {
   LockedArray<uint8_t> key_;
   std::vector<uint8_t> packed_;
   Latencies latencies_;
-  uint64_t start_us_ = 0, first_ns_ = 0, releases_ = 0, block_ = 0;
+  uint64_t joined_ns_ = 0;  // of the first frame, since tick 0
+  uint64_t releases_ = 0, block_ = 0;
   uint32_t worst_ = 0;
   std::optional<Decision> held_back_;
 };
 
 }  // namespace
 
-Exit see(const Config& config, const Bundle& bundle, RecordPipe& pipe, int source_fd, const std::atomic<bool>& stop) {
+Exit see(const Config& config, const Bundle& bundle, RecordPipe& pipe, int source_fd, const Epoch& epoch, const std::atomic<bool>& stop) {
   const auto fail = [&](Exit code, const std::string& why) {
-    pipe.write({.type = RecordType::kFailure, .kind = uint32_t(code)}, reinterpret_cast<const uint8_t*>(why.data()), why.size());
+    pipe.write_text({.type = RecordType::kFailure, .kind = uint32_t(code)}, why);
     return code;
   };
   try {
-    Vision(config, bundle, pipe, source_fd, stop).run();
+    Vision(config, bundle, pipe, source_fd, epoch, stop).run();
     return Exit::kOk;
   } catch (const Error& error) {
     return fail(error.code(), error.what());

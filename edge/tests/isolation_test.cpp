@@ -218,7 +218,7 @@ TEST(Isolation, NeighboursMayNotLookInside) {
     return in_child([&](int out) {
              if (give_up) {
                forbid_inspection(true);
-               give_up_inspecting();
+               give_up_inspecting(true);
              }
              char got[8];
              iovec here{got, sizeof got}, far{reinterpret_cast<void*>(&doors), sizeof got};
