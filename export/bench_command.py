@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from .options import CacheOption, JsonFlag, console, show_table
+from .options import CacheOption, EdgeOption, JsonFlag, console, show_table
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -64,6 +65,55 @@ def kernels(as_json: JsonFlag = False) -> None:
         return
     console.print(f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; replayed graphs")
     _show("Mapping on the GPU, steps 1 to 4", ["batch"], graphics["mapping"], "memory_roofline_fraction", "of bandwidth")
+
+
+@app.command()
+def edge(
+    model: Annotated[Path | None, typer.Option(help="checkpoint folder; default: the one in the repository")] = None,
+    clip: Annotated[Path | None, typer.Option(help="video whose frames are played, at 1280x720; default: a real clip")] = None,
+    soak: Annotated[float, typer.Option(help="minutes of the memory soak; 0: none", min=0)] = 30,
+    rounds: Annotated[int, typer.Option(help="runs of each kind, whose medians count", min=1)] = 3,
+    edge: EdgeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The device on one core beside a plain Python loop: latency, throughput, memory, start."""
+    from .bench_edge import bench_edge
+    from .demo import default_clip, default_model
+    from .rl_command import COLUMNS
+
+    with (
+        tempfile.TemporaryDirectory(prefix="ruyicam-bench-") as scratch,
+        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar,
+    ):
+        line = bar.add_task("", total=None)
+        result = bench_edge(
+            Path(scratch),
+            model or default_model(),
+            clip or default_clip(),
+            edge,
+            soak,
+            lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
+            rounds,
+        )
+    if as_json:
+        print(json.dumps(result))
+        return
+    m, peer, ratio = result["machine"], result["peer"], result["ratio"]
+    console.print(f"{m['cpu']}, one core of {m['cores']}; 1280x720 H.264; medians of {rounds} rounds")
+    rows = [
+        ("capture to packet, p50 ms", result["latency_ms"]["p50"], peer["latency_ms"]["p50"], ratio["latency_p50"]),
+        ("capture to packet, p99 ms", result["latency_ms"]["p99"], peer["latency_ms"]["p99"], ratio["latency_p99"]),
+        ("frames/s, 30 fps clip", result["frames_per_s"], peer["frames_per_s"], ratio["frames_per_s"]),
+        ("frames/s, every one encoded", result["every_frame_per_s"], peer["every_frame_per_s"], ratio["every_frame_per_s"]),
+        ("start to first packet, s", result["start_s"], peer["start_s"], ratio["start"]),
+    ]
+    cells = [[name, *(f"{v:.2f}" for v in row)] for name, *row in rows]
+    show_table("Device and plain Python loop", ["", "device", "peer", "better by"], cells)
+    memory = ", ".join(f"{name} {v:.0f}" for name, v in result["processes_mb"].items())
+    console.print(f"memory at most, MB: {memory}; peer {peer['rss_mb']:.0f}")
+    if result["soak"]:
+        slopes = ", ".join(f"{n} {v:+.2f}" for n, v in result["soak"]["rss_slope_mb_per_h"].items())
+        console.print(f"memory slope over {soak:g} minutes, MB an hour: {slopes}")
 
 
 @app.command()

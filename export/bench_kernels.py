@@ -20,6 +20,7 @@ from ruyicam.cloud.family.mapping import FeatureMapping
 from ruyicam.kernels import Mapping, Preprocessor, int8_peak, read_bandwidth, read_once, reference
 
 from .bench_gpu import bench_gpu
+from .opencv_peer import OpenCv
 
 BATCHES = (1, 8, 64)
 # The default model's sizes, in which rounding tokens is most of the work, and wide ones, in which the products are.
@@ -149,26 +150,6 @@ def bench_release() -> dict:
         ),
         {"batch": 1},
     )
-
-
-class OpenCv:
-    """The preprocessing in OpenCV's calls: area average, differences, background; float, so that nothing rounds twice."""
-
-    def __init__(self, width: int, height: int, background_shift: int, mask_floor: int):
-        self.size, self.rate, self.floor = (width, height), 2.0**-background_shift, mask_floor / 16
-        self.previous: np.ndarray | None = None
-
-    def process(self, luma: np.ndarray) -> np.ndarray:
-        """luma uint8 [h, w] -> int8 [3, height, width], within rounding of `Preprocessor`."""
-        now = cv2.resize(luma, self.size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        if self.previous is None:
-            self.previous, self.background = now, now.copy()
-        far = cv2.subtract(now, self.background)
-        mask = cv2.min(cv2.max(cv2.subtract(cv2.absdiff(now, self.background), self.floor), 0), 8)
-        out = np.stack([(now - 128) * mask / 8, 2 * cv2.subtract(now, self.previous), 2 * far])
-        cv2.accumulateWeighted(now, self.background, self.rate)
-        self.previous = now
-        return np.clip(out, -127, 127).astype(np.int8)
 
 
 def bench_preprocess(width: int, height: int, threads: int) -> dict:

@@ -3,6 +3,7 @@
 #include <gst/app/gstappsink.h>
 #include <gst/gst.h>
 #include <gst/video/video.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -47,6 +48,15 @@ struct Head {
 
 // Jetson's camera stack gives frames in the GPU's memory.
 constexpr const char* kJetsonCamera = "nvarguscamerasrc name=source ! video/x-raw(memory:NVMM) ! nvvidconv ! video/x-raw,format=NV12";
+
+// Threads that read and decode ahead step back for the one that works on a frame that is there; so do those they start.
+GstBusSyncReply step_back(GstBus*, GstMessage* message, gpointer) {
+  GstStreamStatusType type;
+  if (GST_MESSAGE_TYPE(message) != GST_MESSAGE_STREAM_STATUS) return GST_BUS_PASS;
+  gst_message_parse_stream_status(message, &type, nullptr);
+  if (type == GST_STREAM_STATUS_TYPE_ENTER) ::setpriority(PRIO_PROCESS, 0, 10);
+  return GST_BUS_PASS;
+}
 
 bool has_element(const char* name) {
   GstElementFactory* factory = gst_element_factory_find(name);
@@ -111,6 +121,9 @@ struct Capture::Pipeline {
       gst_object_unref(element);
     }
     sink = gst_bin_get_by_name(GST_BIN(bin), "luma");
+    GstBus* bus = gst_element_get_bus(bin);
+    gst_bus_set_sync_handler(bus, step_back, nullptr, nullptr);
+    gst_object_unref(bus);
     const GstStateChangeReturn paused = gst_element_set_state(bin, GST_STATE_PAUSED);
     // Only live elements have no preroll; a live source must not wait for us, any other must.
     live = options.fd >= 0 || is_live(options.source) || paused == GST_STATE_CHANGE_NO_PREROLL;

@@ -17,6 +17,7 @@ struct Tick {
   uint32_t token = 0;
   bool seen = true;               // there was a frame
   bool paid = true;               // the ledger has paid for the token; if not, it is 0 and nothing of the tick leaves
+  double work_us = 0;             // from the frame's arrival until the gate had the tick
   std::vector<int16_t> features;  // clipped, without noise: never leaves the process
 };
 

@@ -50,6 +50,10 @@ uint64_t unix_time_us() {
   return uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
 }
 
+uint64_t monotonic_ns() {
+  return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
+}
+
 std::filesystem::path prepare(const std::filesystem::path& folder) {
   std::error_code problem;
   std::filesystem::create_directories(folder, problem);
@@ -142,7 +146,7 @@ struct Keeper::State {
         heard = Clock::now();
         launcher.kill();
       }
-      const auto record = pipe.read(50);
+      auto record = pipe.read(50);
       if (!record) {
         if (pipe.ended()) throw Error(Exit::kInternal, "the process that starts the others is gone");
         check();
@@ -164,8 +168,8 @@ struct Keeper::State {
     return ticking_since && camera && Clock::now() > heard + std::chrono::seconds(config.source_timeout_s) + kHanging;
   }
 
-  void take(const Record& record) {
-    const RecordHead& head = record.head;
+  void take(Record& record) {
+    RecordHead& head = record.head;
     const bool tick = head.type == RecordType::kTokenWanted || head.type == RecordType::kFeaturesWanted || head.type == RecordType::kPacket;
     if (tick && !store) open_store();
     if (tick && !ticking_since) back();
@@ -174,10 +178,11 @@ struct Keeper::State {
       case RecordType::kFeaturesWanted: pipe.answer(charge(head)); break;
       case RecordType::kPacket:
         if (head.live == 2) camera = true;
+        head.values[0] += (double(monotonic_ns()) - head.values[1]) / 1000;
         if (epoch.first_ns == 0) epoch = {head.first_ns, head.time_us - head.number * 1000000u / uint64_t(bundle.rate_hz)};
         if (head.live && !pacer) start_clock();
         if (pacer)
-          pacer->put(record);
+          pacer->put(std::move(record));
         else
           send(record);
         break;
@@ -285,7 +290,7 @@ struct Keeper::State {
 
   // A packet of the other process, to the spool; what was not paid for is taken out of it.
   void send(const Record& record) {
-    Timer timer(latencies, "spool");
+    const uint64_t begun = monotonic_ns();
     RecordHead head = record.head;
     std::string features(record.payload.begin(), record.payload.begin() + long(packed_bytes));
     LedgerTotals totals;
@@ -315,7 +320,10 @@ struct Keeper::State {
     packet.set_ledger_releases(totals.releases);
     packet.set_ledger_bits(totals.bits());
     store->spool.append(packet.SerializeAsString());
-    timer.stop();
+    const double spooled_us = double(monotonic_ns() - begun) / 1000;
+    latencies.add("spool", spooled_us);
+    // Without the time that a packet waits by design: for its surroundings, and for its time on the packet clock.
+    if (head.values[1] > 0) latencies.add("capture_to_packet", head.values[0] + spooled_us);
     if (const uint64_t now = unix_time_us(); now > certified_us + kCertifyEvery_us) {
       certified_us = now;
       certify(false);

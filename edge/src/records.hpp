@@ -11,7 +11,7 @@ namespace ruyicam::edge {
 enum class RecordType : uint32_t {
   kTokenWanted = 1,    // may this tick's token leave? answered by a byte
   kFeaturesWanted = 2, // may this tick's features leave? answered by a byte
-  kPacket = 3,         // one tick, features packed in the payload
+  kPacket = 3,         // one tick, features packed in the payload: values are microseconds of work and CLOCK_MONOTONIC, ns
   kStage = 4,          // latencies of one stage, at the end: values are count, p50, p95, p99 and maximum in microseconds
   kFailure = 5,        // the process gives up: `kind` is its exit code, the payload a line of text
   kDone = 6,           // the source ended: values are bytes of the source and frames read

@@ -4,7 +4,7 @@
 
 namespace ruyicam::edge {
 
-constexpr size_t kKept = 65536;
+constexpr size_t kKept = 8192;
 
 void Latencies::add(const std::string& stage, double microseconds) {
   const std::lock_guard lock(mutex_);

@@ -9,7 +9,7 @@
 
 namespace ruyicam::edge {
 
-// Thread-safe. Keeps the last 65,536 samples per stage.
+// Thread-safe. Keeps the last 8,192 samples per stage.
 class Latencies {
  public:
   void add(const std::string& stage, double microseconds);

@@ -15,12 +15,15 @@ namespace {
 
 // A camera that was silent for longer than this has stopped; its packets do not go on without it.
 constexpr uint64_t kLongestGap_s = 10;
+constexpr uint64_t kReportEvery_s = 10;
 
 uint64_t clock_ns(clockid_t clock) {
   timespec t;
   clock_gettime(clock, &t);
   return uint64_t(t.tv_sec) * 1000000000u + uint64_t(t.tv_nsec);
 }
+
+double since_us(uint64_t begin_ns) { return double(clock_ns(CLOCK_MONOTONIC) - begin_ns) / 1000; }
 
 class Vision {
  public:
@@ -74,6 +77,10 @@ class Vision {
               for (int64_t missed = last + 1; missed < tick; ++missed) skip(uint64_t(missed));
             last = tick;
             take(frame, uint64_t(tick));
+            if (uint64_t(tick) >= reported_ + kReportEvery_s * uint64_t(bundle_.rate_hz)) {
+              reported_ = uint64_t(tick);
+              report();
+            }
           },
           stop_);
       if (!more) return;
@@ -84,6 +91,10 @@ class Vision {
     while (auto decision = gate_.flush()) pass(std::move(*decision));
     if (held_back_) emit(std::move(*held_back_), !stop_);
     held_back_.reset();
+    report();
+  }
+
+  void report() {
     const auto all = latencies_.summary();
     for (const auto& [name, s] : all.items()) {
       RecordHead head{.type = RecordType::kStage,
@@ -96,6 +107,7 @@ class Vision {
 
   // A tick without a frame: it looked like nothing, and nothing of it leaves.
   void skip(uint64_t number) {
+    begun_ns_ = clock_ns(CLOCK_MONOTONIC);
     Tick tick;
     tick.number = number;
     tick.captured_at_us = time_of(number);
@@ -106,6 +118,7 @@ class Vision {
   uint64_t block_of(uint64_t number) const { return number / uint64_t(bundle_.block_ticks); }
 
   void take(const LumaFrame& frame, uint64_t number) {
+    begun_ns_ = clock_ns(CLOCK_MONOTONIC);
     Timer total(latencies_, "tick");
     Timer preprocess(latencies_, "preprocess");
     try {
@@ -145,6 +158,7 @@ class Vision {
       tick.paid = pipe_.ask({.type = RecordType::kTokenWanted, .number = tick.number, .time_us = tick.captured_at_us, .token = tick.token});
       if (!tick.paid) tick.token = 0;
     }
+    tick.work_us = since_us(begun_ns_);
     if (auto decision = gate_.push(std::move(tick))) pass(std::move(*decision));
   }
 
@@ -162,6 +176,7 @@ class Vision {
       if (tick.paid) tick.token = worst_;
       worst_ = 0;
     }
+    tick.work_us = since_us(begun_ns_);
     pass({std::move(tick), due});
   }
 
@@ -172,6 +187,7 @@ class Vision {
   }
 
   void emit(Decision decision, bool last) {
+    const uint64_t begun = clock_ns(CLOCK_MONOTONIC);
     Timer release(latencies_, "release");
     Tick& tick = decision.tick;
     RecordHead head{.kind = tick.paid ? kWithheldByGate : kWithheldByLedger, .number = tick.number, .time_us = tick.captured_at_us,
@@ -183,6 +199,8 @@ class Vision {
     if (head.kind == kFeatures) release_.release(tick.features.data(), key_.data(), releases_++, packed_.data(), kernels::Backend::kSimd);
     sodium_memzero(tick.features.data(), tick.features.size() * sizeof(int16_t));
     release.stop();
+    head.values[0] = tick.work_us + since_us(begun);
+    head.values[1] = double(clock_ns(CLOCK_MONOTONIC));
     if (!pipe_.write(head, packed_.data(), packed_.size())) throw Error(Exit::kInternal, "the keeper of the ledger is gone");
   }
 
@@ -201,7 +219,7 @@ class Vision {
   std::vector<uint8_t> packed_;
   Latencies latencies_;
   uint64_t joined_ns_ = 0;  // of the first frame, since tick 0
-  uint64_t releases_ = 0, block_ = 0;
+  uint64_t releases_ = 0, block_ = 0, begun_ns_ = 0, reported_ = 0;
   uint32_t worst_ = 0;
   std::optional<Decision> held_back_;
 };
