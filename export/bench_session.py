@@ -40,7 +40,18 @@ def find_edge(given: Path | None = None) -> Path:
 class BenchSession:
     """Context manager. `folder` holds everything; a temporary one is removed at the end."""
 
-    def __init__(self, model: Path, bundle: Path, public_key: Path, edge: Path | None = None, folder: Path | None = None):
+    def __init__(
+        self,
+        model: Path,
+        bundle: Path,
+        public_key: Path,
+        edge: Path | None = None,
+        folder: Path | None = None,
+        hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        listen: str = "127.0.0.1",
+    ):
+        """hosts: names and addresses in the server's certificate; listen: the address that its uplink is bound to."""
+        self.hosts, self.listen = hosts, listen
         self.model, self.bundle, self.public_key = model, bundle, public_key
         self.edge = find_edge(edge)
         self._temporary = folder is None
@@ -51,7 +62,7 @@ class BenchSession:
 
     def __enter__(self) -> BenchSession:
         self.authority = Authority(self.folder / "tls", days=1)
-        self.server_cert = self.authority.server(["localhost", "127.0.0.1"])
+        self.server_cert = self.authority.server(list(self.hosts))
         self.camera_cert = self.authority.camera(CAMERA)
         try:
             self.start_server()
@@ -68,7 +79,7 @@ class BenchSession:
     def server_config(self) -> Path:
         """Writes server.toml."""
         keys = {
-            "grpc": self.grpc or "127.0.0.1:0",
+            "grpc": self.grpc or f"{self.listen}:0",
             "http": self.http or "127.0.0.1:0",
             "ca": str(self.authority.ca),
             "cert": str(self.server_cert.cert),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import write_clip
+from made import write_clip
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.serve.tls import server_credentials

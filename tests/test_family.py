@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, write_clip
+from made import SMALL, write_clip
 
 from ruyicam.cloud.data.clips import find_clips, model_input
 from ruyicam.cloud.errors import RuyicamError

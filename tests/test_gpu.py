@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import random_params
+from made import random_params
 
 from ruyicam.cloud.family import Family, FamilyConfig
 from ruyicam.export.bench_gpu import why_not

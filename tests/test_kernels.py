@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, random_params
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import random_params
 from mpmath import mp, mpf, ncdf
 
 from ruyicam.cloud.family import Family, FamilyConfig

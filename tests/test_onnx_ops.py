@@ -9,9 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import random_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import random_params
 from onnx import TensorProto, helper
 from test_end_to_end import run_edge, spooled
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
+from made import SMALL
 
 pytest.importorskip("trl", reason="the extra 'rl' is not installed")
 

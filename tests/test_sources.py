@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_clip
+from made import write_clip
 from test_end_to_end import one_line, run_edge, spooled, start, wait_for
 from test_isolation import _SYS_PTRACE, child_of, children_of, status
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, write_clip
+from made import SMALL, write_clip
 
 from ruyicam.cloud.data.batches import Mixed, collate
 from ruyicam.cloud.data.clips import find_clips

@@ -21,6 +21,7 @@ struct Config {
   int64_t drain_timeout_s = 60;
   int64_t threads = 1;
   int64_t spool_max_bytes = 64 << 20;
+  int64_t spool_max_hours = 0;
   int64_t packet_hold_ms = 500;
   std::string witness;         // empty: witness.json in state_dir
   double bits_per_second = 0;  // 0: the bundle's ceiling; a smaller number lowers it

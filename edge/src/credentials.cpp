@@ -3,7 +3,9 @@
 #include <openssl/bio.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <spdlog/spdlog.h>
 
+#include <cmath>
 #include <ctime>
 #include <memory>
 
@@ -62,6 +64,38 @@ Credentials load_credentials(const std::string& ca, const std::string& cert, con
   if (camera_id != name)
     throw fail(cert, std::string("common name is '") + name + "', expected the camera_id '" + camera_id + "'");
   return c;
+}
+
+CredentialFiles::CredentialFiles(std::string ca, std::string cert, std::string key, std::string camera_id)
+    : ca_(std::move(ca)), cert_(std::move(cert)), key_(std::move(key)), camera_id_(std::move(camera_id)),
+      current_(std::make_shared<const Credentials>(load_credentials(ca_, cert_, key_, camera_id_))) {}
+
+std::shared_ptr<const Credentials> CredentialFiles::current() const {
+  const std::lock_guard lock(mutex_);
+  return current_;
+}
+
+bool CredentialFiles::renew() {
+  try {
+    auto found = std::make_shared<const Credentials>(load_credentials(ca_, cert_, key_, camera_id_));
+    const std::lock_guard lock(mutex_);
+    last_problem_.clear();
+    if (*found == *current_) return false;
+    current_ = std::move(found);
+    return true;
+  } catch (const Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (last_problem_ != error.what()) spdlog::warn("credentials: {}", error.what());
+    last_problem_ = error.what();
+    return false;
+  }
+}
+
+double seconds_to_expiry(const std::string& pem) {
+  const Cert cert(PEM_read_bio_X509(memory(pem).get(), nullptr, nullptr, nullptr));
+  int days = 0, seconds = 0;
+  if (!cert || ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(cert.get())) != 1) return std::nan("");
+  return 86400.0 * days + seconds;
 }
 
 }  // namespace ruyicam::edge

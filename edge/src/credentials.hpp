@@ -1,16 +1,40 @@
 // Certificates of the mutually authenticated uplink, checked before they are used.
 #pragma once
+#include <filesystem>
+#include <memory>
+#include <mutex>
 #include <string>
 
 namespace ruyicam::edge {
 
 struct Credentials {
   std::string ca, cert, key;  // PEM
+  bool operator==(const Credentials&) const = default;
 };
 
 // Throws Error(kCredentials) with one line: unreadable, not PEM, expired, not yet valid, key of another certificate,
 // or a common name that is not the camera's.
 Credentials load_credentials(const std::string& ca, const std::string& cert, const std::string& key,
                              const std::string& camera_id);
+
+// The files of load_credentials, read again when they are renewed. Thread-safe.
+class CredentialFiles {
+ public:
+  // Throws like load_credentials.
+  CredentialFiles(std::string ca, std::string cert, std::string key, std::string camera_id);
+  std::shared_ptr<const Credentials> current() const;
+  // True: the files hold others than before, and those are good. Others that are not good are named once in the log, and
+  // what was current stays so: files may be renewed one after another.
+  bool renew();
+
+ private:
+  std::string ca_, cert_, key_, camera_id_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const Credentials> current_;
+  std::string last_problem_;
+};
+
+// Seconds until a certificate in PEM form expires, by the system's clock; negative: it has. NaN if it is none.
+double seconds_to_expiry(const std::string& pem);
 
 }  // namespace ruyicam::edge

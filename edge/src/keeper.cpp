@@ -4,9 +4,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -29,7 +32,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr uint64_t kCertifyEvery_us = 600ull * 1000000;
+constexpr uint64_t kCertifyEvery_ns = 600ull * 1000000000;
+// Slower than that a clock is steered, not set.
+constexpr int64_t kClockSet_us = 1000000;
 constexpr auto kFirstRetry = 500ms, kLastRetry = 30000ms;
 // A source that held so long is back; its next failure begins a new row of attempts.
 constexpr auto kHeld = 10s;
@@ -61,13 +66,23 @@ std::filesystem::path prepare(const std::filesystem::path& folder) {
   return folder;
 }
 
+// Of packets in a full spool those go last that hold features around a look.
+std::function<bool(const std::string&)> worth_keeping(const Bundle& bundle) {
+  return [heartbeat = uint64_t(bundle.heartbeat_ticks)](const std::string& bytes) {
+    v1::FeaturePacket packet;
+    if (!packet.ParseFromString(bytes)) return false;
+    return packet.kind() == kFeatures && (packet.token() != 0 || packet.sequence() % heartbeat != 0);
+  };
+}
+
 // What is on disk and on the network; made when the first tick has come, so that a source that fails leaves no trace.
 struct Store {
-  Store(const Config& config, const Bundle& bundle, const Credentials& credentials, Latencies& latencies)
+  Store(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Latencies& latencies)
       : folder(prepare(config.state_dir)), certificates(prepare(folder / "certificates")),
         witness(config.witness.empty() ? folder / "witness.json" : std::filesystem::path(config.witness)),
         ledger(folder / "ledger.json", config.camera_id, lowered(bundle.budget, config), witness), before(ledger.totals()),
-        spool(folder / "spool", uint64_t(config.spool_max_bytes)), uplink(config.server, credentials, certificates, spool, latencies) {}
+        spool(folder / "spool", uint64_t(config.spool_max_bytes), std::chrono::hours(config.spool_max_hours), worth_keeping(bundle)),
+        uplink(config.server, credentials, certificates, spool, latencies) {}
 
   std::filesystem::path folder, certificates;
   Witness witness;
@@ -88,7 +103,7 @@ struct Outages {
 struct Keeper::State {
   const Config& config;
   const Bundle& bundle;
-  const Credentials& credentials;
+  CredentialFiles& credentials;
   Launcher& launcher;
   RecordPipe& pipe;
   size_t packed_bytes;
@@ -96,7 +111,7 @@ struct Keeper::State {
   Latencies latencies;
   nlohmann::json stages = nlohmann::json::object();
   std::string boot = std::string(16, '\0');
-  uint64_t begin_us = unix_time_us(), certified_us = begin_us, source_bytes = 0;
+  uint64_t begin_us = unix_time_us(), certified_ns = monotonic_ns(), source_bytes = 0;
   std::optional<Store> store;
   std::optional<Pacer> pacer;
   std::mutex mutex;  // the ledger and what follows, between this thread and the packet clock's
@@ -105,16 +120,19 @@ struct Keeper::State {
   std::map<uint64_t, uint32_t> paid_tokens;
   uint64_t counts[3] = {};
   bool done = false, signalled = false;
+  int64_t shift_us = 0;
+  std::atomic<bool> storage_bad{false};
+  std::atomic<uint64_t> storage_failures{0};  // packets that could not be kept
   std::optional<Error> failure;
   // The process that sees frames.
-  bool camera = false;  // it has said that its source is live
+  std::atomic<bool> camera{false};  // it has said that its source is live
   Epoch epoch;
   Outages outages;
   Backoff backoff{kFirstRetry, kLastRetry};
   std::optional<Clock::time_point> retry_at, away_since, ticking_since;
   Clock::time_point heard = Clock::now();
 
-  State(const Config& c, const Bundle& b, const Credentials& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
+  State(const Config& c, const Bundle& b, CredentialFiles& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
       : config(c), bundle(b), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
     randombytes_buf(boot.data(), boot.size());
   }
@@ -267,8 +285,9 @@ struct Keeper::State {
 
   bool charge(const RecordHead& head) {
     Charge c{.time_us = head.time_us};
-    // A camera cannot have seen what is still to come; time that runs ahead would end visits early.
-    if (pacer) c.time_us = std::min(c.time_us, unix_time_us() + 1000000);
+    // A camera cannot have seen what is still to come; time that runs ahead would end visits early. By a clock that nobody
+    // can set.
+    if (pacer) c.time_us = std::min(c.time_us, epoch.start_us + (monotonic_ns() - epoch.first_ns) / 1000 + 1000000);
     if (head.type == RecordType::kTokenWanted) {
       if (head.token >= bundle.token_bits.size()) return false;
       c.token_bits = bundle.token_bits[head.token];
@@ -280,7 +299,14 @@ struct Keeper::State {
       c.mu_squared = mu * mu;
     }
     const std::lock_guard lock(mutex);
-    if (!store->ledger.charge(c)) return false;
+    try {
+      if (!store->ledger.charge(c)) return false;
+    } catch (const Error& error) {
+      if (!camera) throw;
+      // What cannot be charged does not leave; a disk that is full may be mended.
+      storage_failed(error);
+      return false;
+    }
     if (c.releases)
       ++paid_features;
     else
@@ -311,7 +337,7 @@ struct Keeper::State {
     packet.set_camera_id(config.camera_id);
     packet.set_boot_id(boot);
     packet.set_sequence(head.number);
-    packet.set_captured_at_us(head.time_us);
+    packet.set_captured_at_us(head.time_us + clock_shift(head.time_us));
     packet.set_bundle_id(bundle.id.data(), bundle.id.size());
     packet.set_features(features);
     packet.set_kind(head.kind);
@@ -319,15 +345,46 @@ struct Keeper::State {
     packet.set_last(head.last);
     packet.set_ledger_releases(totals.releases);
     packet.set_ledger_bits(totals.bits());
-    store->spool.append(packet.SerializeAsString());
+    try {
+      store->spool.append(packet.SerializeAsString());
+      if (storage_failures > 0 && storage_bad.exchange(false)) spdlog::info("storage works again; {} packets were lost", storage_failures.load());
+    } catch (const Error& error) {
+      if (!camera) throw;
+      storage_failed(error);
+      ++storage_failures;
+    }
     const double spooled_us = double(monotonic_ns() - begun) / 1000;
     latencies.add("spool", spooled_us);
     // Without the time that a packet waits by design: for its surroundings, and for its time on the packet clock.
     if (head.values[1] > 0) latencies.add("capture_to_packet", head.values[0] + spooled_us);
-    if (const uint64_t now = unix_time_us(); now > certified_us + kCertifyEvery_us) {
-      certified_us = now;
-      certify(false);
+    if (const uint64_t now = monotonic_ns(); now > certified_ns + kCertifyEvery_ns) {
+      certified_ns = now;
+      try {
+        certify(false);
+      } catch (const Error& error) {
+        // The next one covers what this one would have.
+        if (!camera) throw;
+        storage_failed(error);
+      }
     }
+  }
+
+  // A camera's packet that cannot be kept is lost, and the next one is tried: it fails closed and mends itself.
+  void storage_failed(const Error& error) {
+    if (error.code() != Exit::kStorage) throw error;
+    if (!storage_bad.exchange(true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
+  }
+
+  // What the system's clock has been set by since tick 0; the wire's times follow it, the ledger's do not.
+  int64_t clock_shift(uint64_t time_us) {
+    if (!pacer) return 0;
+    const auto elapsed = int64_t((monotonic_ns() - epoch.first_ns) / 1000);
+    const int64_t shift = int64_t(unix_time_us()) - int64_t(epoch.start_us) - elapsed;
+    if (std::abs(shift - shift_us) > kClockSet_us) {
+      spdlog::warn("the system's clock was set by {:.1f} s", double(shift - shift_us) / 1e6);
+      shift_us = shift;
+    }
+    return std::max(shift_us, -int64_t(time_us));
   }
 
   void certify(bool final) {
@@ -336,7 +393,7 @@ struct Keeper::State {
       const std::lock_guard lock(mutex);
       now = store->ledger.totals();
     }
-    write_certificate(store->certificates, hex(boot), credentials,
+    write_certificate(store->certificates, hex(boot), *credentials.current(),
                       session_statement(bundle, config.camera_id, hex(boot), begin_us, unix_time_us(), final, store->before, now));
     store->uplink.offer_certificates();
   }
@@ -363,7 +420,7 @@ struct Keeper::State {
         {"outages", {{"count", outages.count}, {"attempts", outages.attempts}, {"last_s", outages.last_s}, {"all_s", outages.all_s}}},
         {"clock", {{"filled", pacer ? pacer->filled() : 0}, {"late", pacer ? pacer->late() : 0}}},
         {"ledger", {{"releases", t.releases}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}}},
-        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
+        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"damaged", s.damaged}, {"lost", storage_failures.load()}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
         {"uplink", {{"sent", u.sent}, {"acknowledged", u.acknowledged}, {"connections", u.connections}, {"failures", u.failures}}},
         {"stages", all}};
     spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", ticks, counts[kFeatures], counts[kWithheldByGate],
@@ -372,7 +429,7 @@ struct Keeper::State {
   }
 };
 
-Keeper::Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, Launcher& launcher, size_t packed_bytes,
+Keeper::Keeper(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
                const std::atomic<bool>& stop)
     : state_(std::make_unique<State>(config, bundle, credentials, launcher, packed_bytes, stop)) {}
 

@@ -13,7 +13,7 @@ namespace ruyicam::edge {
 
 class Keeper {
  public:
-  Keeper(const Config& config, const Bundle& bundle, const Credentials& credentials, Launcher& launcher, size_t packed_bytes,
+  Keeper(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
          const std::atomic<bool>& stop);
   ~Keeper();
   // Has the process that sees frames started, again when a live source fails (see `source_retry`), serves it until it is

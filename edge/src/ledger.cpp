@@ -15,7 +15,7 @@ using nlohmann::json;
 
 // How many typical charges one write to disk covers.
 constexpr double kBlock = 100;
-constexpr uint64_t kSecond = 1000000, kMinute = 60 * kSecond;
+constexpr uint64_t kSecond = 1000000, kMinute = 60 * kSecond, kDay = 86400 * kSecond;
 
 // Sums of the same terms in another order differ in their last digits.
 bool within(double value, double ceiling) { return value <= ceiling * (1 + 1e-9); }
@@ -126,16 +126,17 @@ bool Ledger::fits_visit(const Charge& c, uint64_t time_us) const {
 bool Ledger::charge(const Charge& c) {
   const double extra = std::max(0.0, c.worst_token_bits - c.token_bits);
   const double bits = c.feature_bits + c.token_bits;
-  // A tick's features are charged after the tokens of later ticks, so seconds overlap. A time from before the last
-  // minute is a clock set back: it counts as now.
-  uint64_t time_us = c.time_us;
-  const uint64_t newest = std::max(seconds_.empty() ? 0 : seconds_.rbegin()->first * kSecond, visit_.empty() ? 0 : visit_.back().time_us);
-  if (time_us + kMinute < newest) time_us = newest;
+  // A tick's features are charged after the tokens of later ticks, so seconds overlap. A time from before the last minute,
+  // or before the day on file, is a clock set back: what is charged goes on from the newest time, or a budget would open
+  // anew, or stay shut until the clock has caught up.
+  const uint64_t newest = std::max({seconds_.empty() ? 0 : seconds_.rbegin()->first * kSecond, visit_.empty() ? 0 : visit_.back().time_us,
+                                    uint64_t(totals_.day) * kDay});
+  if (c.time_us + behind_us_ + kMinute < newest) behind_us_ = newest - c.time_us;
+  const uint64_t time_us = c.time_us + behind_us_;
   const uint64_t second = time_us / kSecond;
   const auto spent = seconds_.find(second);
   const double second_bits = (spent == seconds_.end() ? 0 : spent->second) + bits;
   LedgerTotals next = totals_;
-  // A clock that jumps back must not open a fresh day.
   if (const auto day = int64_t(second / 86400); day > next.day) {
     next.day = day;
     next.day_bits = next.day_token_bits = next.day_mu_squared = 0;
@@ -149,7 +150,12 @@ bool Ledger::charge(const Charge& c) {
     if (!fits_visit(c, time_us)) return false;
     while (!visit_.empty() && visit_.front().time_us + budget_.visit_us + kMinute <= time_us) visit_.pop_front();
     visit_.push_back({time_us, c.mu_squared, c.token_bits});
-    write(next);
+    try {
+      write(next);
+    } catch (const Error&) {
+      visit_.pop_back();
+      throw;
+    }
   } else if (!covers(written_, next)) {
     LedgerTotals ahead = added(next, c, kBlock);
     // What another kind of charge has written ahead stays written.

@@ -35,7 +35,8 @@ class Ledger {
   Ledger& operator=(const Ledger&) = delete;
 
   // False: over a budget, nothing was charged and nothing may leave. Throws Error(kStorage) if the charge cannot be
-  // made durable.
+  // made durable; it is then not charged either. Times are to rise as a clock does that nobody sets; where they begin behind
+  // those on file (whose clock was wrong, or is), what is charged goes on from there.
   bool charge(const Charge& charge);
   const LedgerTotals& totals() const { return totals_; }
   // Writes the exact totals, giving back the unused part of the block.
@@ -58,6 +59,7 @@ class Ledger {
   LedgerTotals totals_, written_;
   std::map<uint64_t, double> seconds_;  // bits of the last minute, by second
   std::deque<Spent> visit_;             // charges of the last visit
+  uint64_t behind_us_ = 0;              // how far the clock is behind what it was
 };
 
 }  // namespace ruyicam::edge

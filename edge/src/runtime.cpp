@@ -11,7 +11,7 @@ namespace ruyicam::edge {
 
 Exit run(const Config& config, const std::atomic<bool>& stop) {
   const Bundle bundle = load_bundle(config.bundle, config.public_key);
-  const Credentials credentials = load_credentials(config.ca, config.cert, config.key, config.camera_id);
+  CredentialFiles credentials(config.ca, config.cert, config.key, config.camera_id);
   std::signal(SIGPIPE, SIG_IGN);
   const size_t packed = kernels::Mapping(bundle.release).packed_bytes();
   Launcher launcher(config, bundle, payload_size(packed), stop);

@@ -11,6 +11,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "files.hpp"
@@ -28,17 +29,32 @@ void put32(uint8_t* p, uint32_t v) {
 
 uint32_t get32(const uint8_t* p) { return uint32_t(p[0]) | uint32_t(p[1]) << 8 | uint32_t(p[2]) << 16 | uint32_t(p[3]) << 24; }
 
-// The packet at `offset`, or nullopt if there is no whole, undamaged record.
-std::optional<std::string> read_record(int fd, uint64_t offset) {
+uint32_t crc_of(const std::string& packet) {
+  return uint32_t(::crc32(0, reinterpret_cast<const Bytef*>(packet.data()), uInt(packet.size())));
+}
+
+struct Found {
+  uint64_t end = 0;   // where the next record begins; 0: there is no whole record
+  std::string packet; // empty: its checksum does not hold
+};
+
+Found read_record(int fd, uint64_t offset) {
   uint8_t header[kHeader];
-  if (::pread(fd, header, kHeader, off_t(offset)) != ssize_t(kHeader)) return std::nullopt;
+  if (::pread(fd, header, kHeader, off_t(offset)) != ssize_t(kHeader)) return {};
   const uint32_t length = get32(header);
-  if (length == 0 || length > kMaxRecord) return std::nullopt;
+  if (length == 0 || length > kMaxRecord) return {};
   std::string packet(length, '\0');
-  if (::pread(fd, packet.data(), length, off_t(offset + kHeader)) != ssize_t(length)) return std::nullopt;
-  const auto crc = uint32_t(::crc32(0, reinterpret_cast<const Bytef*>(packet.data()), length));
-  if (crc != get32(header + 4)) return std::nullopt;
-  return packet;
+  if (::pread(fd, packet.data(), length, off_t(offset + kHeader)) != ssize_t(length)) return {};
+  if (crc_of(packet) != get32(header + 4)) packet.clear();
+  return {offset + kHeader + length, std::move(packet)};
+}
+
+std::string record_of(const std::string& packet) {
+  std::string record(kHeader + packet.size(), '\0');
+  put32(reinterpret_cast<uint8_t*>(record.data()), uint32_t(packet.size()));
+  put32(reinterpret_cast<uint8_t*>(record.data()) + 4, crc_of(packet));
+  std::memcpy(record.data() + kHeader, packet.data(), packet.size());
+  return record;
 }
 
 }  // namespace
@@ -49,7 +65,8 @@ std::filesystem::path Spool::path_of(uint64_t id) const {
   return folder_ / name;
 }
 
-Spool::Spool(std::filesystem::path folder, uint64_t max_bytes) : folder_(std::move(folder)), max_bytes_(max_bytes) {
+Spool::Spool(std::filesystem::path folder, uint64_t max_bytes, std::chrono::seconds max_age, std::function<bool(const std::string&)> essential)
+    : folder_(std::move(folder)), max_bytes_(max_bytes), max_age_(max_age), essential_(std::move(essential)) {
   std::error_code problem;
   std::filesystem::create_directories(folder_, problem);
   if (problem) throw Error(Exit::kStorage, "cannot create " + folder_.string() + ": " + problem.message());
@@ -74,15 +91,22 @@ Spool::~Spool() {
   if (!segments_.empty() && segments_.rbegin()->second.records == 0) ::unlink(path_of(segments_.rbegin()->first).c_str());
 }
 
-// Counts the records of a segment left by an earlier run and cuts off what follows the last good one.
+// Counts the records of a segment left by an earlier run and cuts off what follows the last whole one. A record that is
+// damaged among others is passed over.
 void Spool::recover(uint64_t id) {
   const auto path = path_of(id);
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) throw_storage("cannot open", path);
   Segment segment;
-  while (const auto packet = read_record(fd, segment.bytes)) {
-    segment.bytes += kHeader + packet->size();
+  uint64_t at = 0, damaged = 0;
+  for (Found found; (found = read_record(fd, at)).end > 0; at = found.end) {
+    if (found.packet.empty()) {
+      ++damaged;
+      continue;
+    }
+    segment.bytes = found.end;
     ++segment.records;
+    stats_.damaged += std::exchange(damaged, 0);
   }
   const off_t size = ::lseek(fd, 0, SEEK_END);
   if (size > off_t(segment.bytes)) {
@@ -116,14 +140,10 @@ void Spool::append(const std::string& packet) {
   if (packet.empty() || packet.size() > kMaxRecord) throw Error(Exit::kInternal, "spool record has an impossible size");
   const std::lock_guard lock(mutex_);
   if (segments_.rbegin()->second.bytes >= kSegmentBytes) roll();
-  const uint64_t need = kHeader + packet.size();
-  while (total_bytes_ + need > max_bytes_ && segments_.size() > 1) drop_oldest();
+  const std::string record = record_of(packet);
+  const uint64_t need = record.size();
+  make_room(need);
   Segment& segment = segments_.rbegin()->second;
-  std::string record(need, '\0');
-  put32(reinterpret_cast<uint8_t*>(record.data()), uint32_t(packet.size()));
-  put32(reinterpret_cast<uint8_t*>(record.data()) + 4,
-        uint32_t(::crc32(0, reinterpret_cast<const Bytef*>(packet.data()), uInt(packet.size()))));
-  std::memcpy(record.data() + kHeader, packet.data(), packet.size());
   const ssize_t wrote = ::pwrite(out_, record.data(), need, off_t(segment.bytes));
   if (wrote != ssize_t(need) || ::fdatasync(out_) != 0) {
     // A short write sets no errno: the disk is full.
@@ -135,21 +155,76 @@ void Spool::append(const std::string& packet) {
   }
   segment.bytes += need;
   ++segment.records;
+  segment.newest = Clock::now();
   total_bytes_ += need;
   ++stats_.appended;
   grown_.notify_all();
 }
 
-void Spool::drop_oldest() {
-  const auto oldest = segments_.begin();
-  stats_.dropped += oldest->second.records - oldest->second.acknowledged;
-  total_bytes_ -= oldest->second.bytes;
-  ::unlink(path_of(oldest->first).c_str());
-  const uint64_t gone = oldest->first;
-  segments_.erase(oldest);
-  const Position start{segments_.begin()->first, 0};
-  if (read_.segment <= gone) read_ = start;
-  if (acknowledged_.segment <= gone) acknowledged_ = start;
+void Spool::make_room(uint64_t need) {
+  if (max_age_.count() > 0)
+    while (segments_.size() > 1 && segments_.begin()->second.newest + max_age_ < Clock::now()) drop_oldest();
+  while (total_bytes_ + need > max_bytes_ && segments_.size() > 1) {
+    bool thinned = false;
+    try {
+      thinned = thin_oldest();
+    } catch (const Error&) {
+      // No room to write the thinner one.
+    }
+    if (!thinned) drop_oldest();
+  }
+}
+
+// Takes what is not essential out of the oldest segment that has such, unless part of it is on its way. False: there is none.
+bool Spool::thin_oldest() {
+  for (auto it = segments_.begin(); std::next(it) != segments_.end(); ++it) {
+    auto& [id, segment] = *it;
+    if (segment.thinned || id <= read_.segment || segment.acknowledged > 0) continue;
+    std::string kept;
+    uint64_t records = 0;
+    const auto path = path_of(id);
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) throw_storage("cannot open", path);
+    uint64_t at = 0;
+    for (Found found; at < segment.bytes && (found = read_record(fd, at)).end > 0; at = found.end)
+      if (!found.packet.empty() && essential_(found.packet)) {
+        kept += record_of(found.packet);
+        ++records;
+      }
+    ::close(fd);
+    if (records == 0) {
+      drop(it);
+      return true;
+    }
+    segment.thinned = true;
+    if (kept.size() == segment.bytes) continue;
+    write_file_atomic(path, kept);
+    forget(id);
+    stats_.dropped += segment.records - records;
+    total_bytes_ -= segment.bytes - kept.size();
+    segment.bytes = kept.size();
+    segment.records = records;
+    return true;
+  }
+  return false;
+}
+
+// Its file is gone or another one.
+void Spool::forget(uint64_t id) {
+  if (in_ >= 0 && in_segment_ == id) ::close(std::exchange(in_, -1));
+}
+
+void Spool::drop_oldest() { drop(segments_.begin()); }
+
+void Spool::drop(std::map<uint64_t, Segment>::iterator it) {
+  stats_.dropped += it->second.records - it->second.acknowledged;
+  total_bytes_ -= it->second.bytes;
+  const uint64_t gone = it->first;
+  ::unlink(path_of(gone).c_str());
+  const Position after{segments_.erase(it)->first, 0};
+  if (read_.segment == gone) read_ = after;
+  if (acknowledged_.segment == gone) acknowledged_ = after;
+  forget(gone);
 }
 
 std::optional<std::string> Spool::next(int timeout_ms) {
@@ -176,11 +251,15 @@ std::optional<std::string> Spool::next(int timeout_ms) {
     in_segment_ = read_.segment;
     if (in_ < 0) throw_storage("cannot read spool segment", path_of(read_.segment));
   }
-  auto packet = read_record(in_, read_.offset);
-  if (!packet) throw Error(Exit::kStorage, "spool segment " + path_of(read_.segment).string() + " changed under us");
-  read_.offset += kHeader + packet->size();
+  Found found = read_record(in_, read_.offset);
+  if (found.end == 0) throw Error(Exit::kStorage, "spool segment " + path_of(read_.segment).string() + " changed under us");
+  read_.offset = found.end;
+  if (found.packet.empty()) {
+    lock.unlock();
+    return next(timeout_ms);
+  }
   handed_.push_back(read_);
-  return packet;
+  return std::move(found.packet);
 }
 
 void Spool::acknowledge(size_t count) {
@@ -205,7 +284,11 @@ void Spool::remove_finished() {
   if (segments_.size() == 1 && last.records > 0 && last.acknowledged == last.records && handed_.empty() &&
       last.bytes >= kSegmentBytes / 4) {
     const uint64_t id = segments_.begin()->first;
-    roll();
+    try {
+      roll();
+    } catch (const Error&) {
+      return;  // a full disk; what is there stays, and a restart repeats it
+    }
     total_bytes_ -= segments_[id].bytes;
     ::unlink(path_of(id).c_str());
     segments_.erase(id);

@@ -1,9 +1,11 @@
 // Packets on disk until the server has acknowledged them: append-only segments of checksummed records.
 #pragma once
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -13,8 +15,9 @@ namespace ruyicam::edge {
 
 struct SpoolStats {
   uint64_t appended = 0, acknowledged = 0;
-  uint64_t dropped = 0;  // oldest packets given up because the spool was full
-  uint64_t torn = 0;     // bytes cut off at start-up because a record was incomplete or damaged
+  uint64_t dropped = 0;  // oldest packets given up because the spool was full, or they were too old
+  uint64_t torn = 0;     // bytes cut off at start-up because a record was incomplete
+  uint64_t damaged = 0;  // records passed over because their checksum does not hold
   uint64_t recovered = 0;  // packets found at start-up
 };
 
@@ -22,8 +25,10 @@ struct SpoolStats {
 // but whose segment was not yet deleted are sent again after a restart; the server knows them.
 class Spool {
  public:
-  // Opens or creates the folder and cuts off torn tails. Throws Error(kStorage).
-  Spool(std::filesystem::path folder, uint64_t max_bytes);
+  // Opens or creates the folder and cuts off torn tails. max_age: how long a packet is kept, by a clock that nobody can set;
+  // 0: for ever; a restart begins anew. essential: which packets go last when room is wanted. Throws Error(kStorage).
+  Spool(std::filesystem::path folder, uint64_t max_bytes, std::chrono::seconds max_age = {},
+        std::function<bool(const std::string&)> essential = [](const std::string&) { return true; });
   ~Spool();
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
@@ -41,8 +46,11 @@ class Spool {
   SpoolStats stats() const;
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Segment {
     uint64_t bytes = 0, records = 0, acknowledged = 0;
+    bool thinned = false;  // all of it is essential
+    Clock::time_point newest = Clock::now();
   };
   struct Position {
     uint64_t segment = 0, offset = 0;
@@ -51,11 +59,17 @@ class Spool {
   std::filesystem::path path_of(uint64_t id) const;
   void recover(uint64_t id);
   void roll();
+  void make_room(uint64_t need);
+  bool thin_oldest();
+  void forget(uint64_t id);
   void drop_oldest();
+  void drop(std::map<uint64_t, Segment>::iterator it);
   void remove_finished();
 
   std::filesystem::path folder_;
   uint64_t max_bytes_, total_bytes_ = 0;
+  std::chrono::seconds max_age_;
+  std::function<bool(const std::string&)> essential_;
   mutable std::mutex mutex_;
   std::condition_variable grown_;
   std::map<uint64_t, Segment> segments_;

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <deque>
+#include <utility>
 
 #include "backoff.hpp"
 #include "certificate.hpp"
@@ -17,6 +18,7 @@ using Clock = std::chrono::steady_clock;
 
 // Packets on the way at once: a second of a busy link, and little enough to send again.
 constexpr size_t kInFlight = 512;
+constexpr auto kLookEvery = std::chrono::seconds(5);
 constexpr auto kGrace = std::chrono::seconds(2);
 constexpr auto kFirstRetry = std::chrono::milliseconds(200), kLastRetry = std::chrono::milliseconds(5000);
 
@@ -28,18 +30,30 @@ struct Uplink::Channel {
   std::unique_ptr<v1::Uplink::Stub> stub;
 };
 
-Uplink::Uplink(std::string server, Credentials credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies)
-    : server_(std::move(server)), credentials_(std::move(credentials)), certificates_(std::move(certificates)), spool_(spool),
-      latencies_(latencies), channel_(std::make_unique<Channel>()) {
+Uplink::Uplink(std::string server, CredentialFiles& credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies)
+    : server_(std::move(server)), credentials_(credentials), certificates_(std::move(certificates)), spool_(spool), latencies_(latencies),
+      channel_(std::make_unique<Channel>()) {
+  open_channel();
+  thread_ = std::thread([this] { run(); });
+}
+
+void Uplink::open_channel() {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, int(kFirstRetry.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, int(kLastRetry.count()));
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
-  channel_->channel = grpc::CreateCustomChannel(
-      server_, grpc::SslCredentials({credentials_.ca, credentials_.key, credentials_.cert}), arguments);
+  // A bad link takes its time: 30 % loss and 2 s of delay must not look like none.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 60000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 30000);
+  const auto credentials = credentials_.current();
+  channel_->channel = grpc::CreateCustomChannel(server_, grpc::SslCredentials({credentials->ca, credentials->key, credentials->cert}), arguments);
   channel_->stub = v1::Uplink::NewStub(channel_->channel);
-  thread_ = std::thread([this] { run(); });
+}
+
+bool Uplink::renewed() {
+  if (Clock::now() < looked_ + kLookEvery) return false;
+  looked_ = Clock::now();
+  return credentials_.renew();
 }
 
 Uplink::~Uplink() { stop(); }
@@ -63,7 +77,13 @@ void Uplink::run() {
     while (!stop_) {
       const uint64_t before = acknowledged_;
       connect_once();
+      connected_ = false;
       if (stop_) break;
+      if (std::exchange(renewed_, false) || renewed()) {
+        spdlog::info("uplink: credentials renewed");
+        open_channel();
+        backoff.reset();
+      }
       spool_.rewind();
       if (acknowledged_ > before) backoff.reset();
       const auto until = Clock::now() + backoff.next();
@@ -87,12 +107,15 @@ bool Uplink::certify_all() {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kGrace);
     const grpc::Status status = channel_->stub->Certify(&context, request, &reply);
-    if (status.ok()) {
-      put_away(c);
-    } else if (status.error_code() == grpc::StatusCode::INVALID_ARGUMENT) {
-      spdlog::warn("the server refuses certificate {}: {}", c.path.string(), status.error_message());
-      put_away(c);
-    } else {
+    const bool refused = status.error_code() == grpc::StatusCode::INVALID_ARGUMENT;
+    if (refused) spdlog::warn("the server refuses certificate {}: {}", c.path.string(), status.error_message());
+    try {
+      if (status.ok() || refused)
+        put_away(c);
+      else
+        all = false;
+    } catch (const Error&) {
+      // A disk that cannot be written to: it is offered again, which the server knows.
       all = false;
     }
   }
@@ -142,6 +165,7 @@ void Uplink::connect_once() {
           in_flight.pop_front();
         }
       }
+      connected_ = true;
       spool_.acknowledge(count);
       acknowledged_ += count;
     }
@@ -155,7 +179,7 @@ void Uplink::connect_once() {
     broken = true;
   });
   v1::FeaturePacket packet;
-  while (!stop_ && !broken) {
+  while (!stop_ && !broken && !(renewed_ = renewed())) {
     {
       std::unique_lock lock(mutex);
       if (in_flight.size() >= kInFlight) {
@@ -186,7 +210,7 @@ void Uplink::connect_once() {
     context.TryCancel();
   reader.join();
   const grpc::Status status = stream->Finish();
-  if (!status.ok() && !stop_) {
+  if (!status.ok() && !stop_ && !renewed_) {
     ++failures_;
     spdlog::warn("uplink to {} broke: {} ({}); {} packets wait", server_, status.error_message(),
                  int(status.error_code()), spool_.pending());
@@ -201,7 +225,7 @@ bool Uplink::drain(int timeout_s, const std::atomic<bool>& give_up) {
   return spool_.empty();
 }
 
-UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_}; }
+UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_, connected_}; }
 
 std::string Uplink::problem() const {
   const std::lock_guard lock(mutex_);

@@ -1,6 +1,7 @@
 // Sends the spool's packets to the service and forgets what it has acknowledged. Reconnects for ever.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -15,12 +16,14 @@ namespace ruyicam::edge {
 
 struct UplinkStats {
   uint64_t sent = 0, acknowledged = 0, connections = 0, failures = 0;
+  bool connected = false;  // the server has acknowledged something on the stream that is open
 };
 
 class Uplink {
  public:
   // certificates: folder of session certificates; those that the server has not taken yet are offered to it.
-  Uplink(std::string server, Credentials credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies);
+  // credentials: looked at every few seconds, and a connection is made anew with those that were renewed.
+  Uplink(std::string server, CredentialFiles& credentials, std::filesystem::path certificates, Spool& spool, Latencies& latencies);
   ~Uplink();
   // There is a new certificate in the folder.
   void offer_certificates() { offer_ = true; }
@@ -32,20 +35,25 @@ class Uplink {
 
  private:
   void run();
+  void open_channel();
+  // True: the credentials were renewed.
+  bool renewed();
   void connect_once();
   bool certify_all();
   void announce_problem(const std::string& what);
   void stop();
 
   std::string server_;
-  Credentials credentials_;
+  CredentialFiles& credentials_;
   std::filesystem::path certificates_;
   Spool& spool_;
   Latencies& latencies_;
-  std::atomic<bool> stop_{false}, finished_{false}, offer_{true};
+  std::atomic<bool> stop_{false}, finished_{false}, offer_{true}, connected_{false};
   std::atomic<uint64_t> sent_{0}, acknowledged_{0}, connections_{0}, failures_{0};
   mutable std::mutex mutex_;
   std::string problem_;
+  bool renewed_ = false;
+  std::chrono::steady_clock::time_point looked_ = std::chrono::steady_clock::now();
   struct Channel;
   std::unique_ptr<Channel> channel_;
   std::thread thread_;

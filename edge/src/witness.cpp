@@ -14,7 +14,7 @@ Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
   if (sodium_init() < 0) throw Error(Exit::kInternal, "libsodium cannot be initialised");
   if (!std::filesystem::exists(path_)) {
     crypto_auth_keygen(key_.data());
-    write();
+    write(0);
     return;
   }
   try {
@@ -34,8 +34,9 @@ Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
 
 Witness::~Witness() { sodium_memzero(key_.data(), key_.size()); }
 
-void Witness::write() {
-  write_file_atomic(path_, nlohmann::json{{"schema", 1}, {"key", hex(key_)}, {"count", count_}}.dump() + "\n");
+void Witness::write(uint64_t count) {
+  write_file_atomic(path_, nlohmann::json{{"schema", 1}, {"key", hex(key_)}, {"count", count}}.dump() + "\n");
+  count_ = count;
 }
 
 std::string Witness::seal(const std::string& bytes) const {
@@ -44,9 +45,6 @@ std::string Witness::seal(const std::string& bytes) const {
   return hex(mac);
 }
 
-void Witness::raise_to(uint64_t count) {
-  count_ = count;
-  write();
-}
+void Witness::raise_to(uint64_t count) { write(count); }
 
 }  // namespace ruyicam::edge

@@ -16,7 +16,7 @@ class Witness {
   std::string seal(const std::string& bytes) const;
   // The last count that was raised to; 0 for a witness that is new.
   uint64_t count() const { return count_; }
-  // Durable when it returns. Throws Error(kStorage).
+  // Durable when it returns. Throws Error(kStorage); the count is then what it was.
   void raise_to(uint64_t count);
   const std::filesystem::path& path() const { return path_; }
   ~Witness();
@@ -24,7 +24,7 @@ class Witness {
   Witness& operator=(const Witness&) = delete;
 
  private:
-  void write();
+  void write(uint64_t count);
 
   std::filesystem::path path_;
   std::array<uint8_t, 32> key_{};

@@ -178,6 +178,57 @@ TEST(Ledger, LateChargesCountForTheSecondOfTheirCapture) {
   }
 }
 
+TEST(Ledger, AClockThatWasAYearAheadDelaysABudgetByADayAtMost) {
+  constexpr uint64_t kToday = 20000 * kDay + 3600 * kSecond;
+  Files f;
+  const LedgerBudget budget{.bits_per_day = 10};
+  {
+    Ledger ahead(f.ledger, "camera", budget, f.witness);
+    ASSERT_TRUE(ahead.charge({.time_us = kToday + 365 * kDay, .feature_bits = 10}));
+  }
+  Ledger ledger(f.ledger, "camera", budget, f.witness);
+  EXPECT_FALSE(ledger.charge({.time_us = kToday, .feature_bits = 10}));
+  EXPECT_FALSE(ledger.charge({.time_us = kToday + kDay - 1, .feature_bits = 10}));
+  EXPECT_TRUE(ledger.charge({.time_us = kToday + kDay, .feature_bits = 10}));
+  EXPECT_FALSE(ledger.charge({.time_us = kToday + 2 * kDay - 1, .feature_bits = 10}));
+  EXPECT_TRUE(ledger.charge({.time_us = kToday + 2 * kDay, .feature_bits = 10}));
+}
+
+TEST(Ledger, AClockThatWasAYearAheadDoesNotShutVisitsForEver) {
+  constexpr uint64_t kNow = 20000 * kDay;
+  Files f;
+  const LedgerBudget budget{.visit_us = 60 * kSecond, .visit_mu = 1};
+  {
+    Ledger ahead(f.ledger, "camera", budget, f.witness);
+    ASSERT_TRUE(ahead.charge({.time_us = kNow + 365 * kDay, .mu_squared = 1}));
+  }
+  Ledger ledger(f.ledger, "camera", budget, f.witness);
+  EXPECT_FALSE(ledger.charge({.time_us = kNow, .mu_squared = 1}));
+  EXPECT_FALSE(ledger.charge({.time_us = kNow + 59 * kSecond, .mu_squared = 1}));
+  EXPECT_TRUE(ledger.charge({.time_us = kNow + 61 * kSecond, .mu_squared = 1}));
+}
+
+TEST(Ledger, WhatCannotBeWrittenIsNotCharged) {
+  Files f;
+  {
+    Ledger ledger(f.ledger, "camera", {.bits_per_second = 10}, f.witness);
+    // A folder in the place of the file that is written first.
+    std::filesystem::create_directory(f.folder.path / "l.json.partial");
+    EXPECT_THROW(ledger.charge({.time_us = 1, .feature_bits = 10}), Error);
+    EXPECT_EQ(ledger.totals().feature_bits, 0);
+    std::filesystem::remove(f.folder.path / "l.json.partial");
+    // The witness cannot be written, though the ledger could.
+    std::filesystem::create_directory(f.folder.path / "elsewhere.json.partial");
+    EXPECT_THROW(ledger.charge({.time_us = 1, .feature_bits = 10}), Error);
+    EXPECT_THROW(ledger.charge({.time_us = 1, .feature_bits = 10}), Error);
+    std::filesystem::remove(f.folder.path / "elsewhere.json.partial");
+    EXPECT_TRUE(ledger.charge({.time_us = 1, .feature_bits = 10}));
+    EXPECT_FALSE(ledger.charge({.time_us = 1, .feature_bits = 10}));
+  }
+  Ledger again(f.ledger, "camera", {}, f.witness);
+  EXPECT_EQ(again.totals().feature_bits, 10);
+}
+
 TEST(Ledger, MixedChargesKeepWhatIsWrittenAhead) {
   Files f;
   Ledger ledger(f.ledger, "a", {1e9, 1e9}, f.witness);

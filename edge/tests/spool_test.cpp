@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "temporary.hpp"
@@ -87,6 +90,75 @@ TEST(Spool, StopsAtADamagedRecord) {
   file.close();
   Spool again(folder.path, 1 << 24);
   EXPECT_EQ(take_all(again), range(0, 9));
+}
+
+TEST(Spool, PassesOverADamagedRecordAmongOthers) {
+  TemporaryFolder folder;
+  {
+    Spool spool(folder.path, 1 << 24);
+    for (int i = 0; i < 10; ++i) spool.append(packet(i));
+  }
+  std::fstream file(last_segment(folder.path), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(100);
+  file.put('y');
+  file.close();
+  Spool again(folder.path, 1 << 24);
+  EXPECT_EQ(again.pending(), 9u);
+  EXPECT_EQ(take_all(again), range(1, 10));
+  EXPECT_EQ(again.stats().damaged, 1u);
+  EXPECT_EQ(again.stats().torn, 0u);
+  again.acknowledge(9);
+  EXPECT_TRUE(again.empty());
+}
+
+TEST(Spool, DropsWhatIsNotEssentialFirst) {
+  TemporaryFolder folder;
+  const auto essential = [](const std::string& p) { return std::stoi(p) % 10 == 0; };
+  Spool spool(folder.path, 1 << 18, {}, essential);
+  // One is on its way: its segment stays as it is.
+  spool.append(packet(0));
+  ASSERT_TRUE(spool.next(0));
+  for (int i = 1; i < 5000; ++i) spool.append(packet(i));
+  spool.rewind();
+  const auto got = take_all(spool);
+  std::vector<int> missing;
+  for (int i = 0; i < 5000; i += 10)
+    if (std::find(got.begin(), got.end(), i) == got.end()) missing.push_back(i);
+  EXPECT_TRUE(missing.empty()) << missing.size() << " from " << missing.front();
+  EXPECT_TRUE(std::is_sorted(got.begin(), got.end()));
+  EXPECT_EQ(spool.stats().dropped, 5000 - got.size());
+  EXPECT_EQ(got.back(), 4999);
+  spool.acknowledge(got.size());
+  EXPECT_TRUE(spool.empty());
+  // A thinned spool is read again as it is.
+  for (int i = 0; i < 3000; ++i) spool.append(packet(i));
+  Spool again(folder.path, 1 << 18, {}, essential);
+  EXPECT_GE(take_all(again).size(), spool.pending());
+}
+
+TEST(Spool, DropsWhatIsTooOld) {
+  TemporaryFolder folder;
+  Spool spool(folder.path, 1 << 24, std::chrono::seconds(1));
+  for (int i = 0; i < 1000; ++i) spool.append(packet(i));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+  spool.append(packet(1000));
+  const auto got = take_all(spool);
+  // The segment that is being written stays whole.
+  EXPECT_GT(got.front(), 500);
+  EXPECT_EQ(got, range(got.front(), 1001));
+}
+
+TEST(Spool, AcknowledgementsOfWhatWasDroppedCountForNothingElse) {
+  TemporaryFolder folder;
+  Spool spool(folder.path, 1 << 18);
+  for (int i = 0; i < 300; ++i) spool.append(packet(i));
+  ASSERT_EQ(take_all(spool), range(0, 300));
+  for (int i = 300; i < 5000; ++i) spool.append(packet(i));
+  spool.acknowledge(300);
+  const auto got = take_all(spool);
+  EXPECT_EQ(got, range(5000 - int(got.size()), 5000));
+  spool.rewind();
+  EXPECT_EQ(take_all(spool), got);
 }
 
 TEST(Spool, DropsTheOldestWhenFull) {
