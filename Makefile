@@ -1,10 +1,11 @@
 # make demo [CLIP=path or URL]   plays a real clip the whole way
 # make test                      every test that needs no special hardware
+# make test-faults               a device in the field: kills, bad links, full disks, torn writes, clocks that jump (root, 20 minutes)
 # make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
 # make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
 # make fuzz [SECONDS=600]        the fuzz targets, so long each (clang++-19)
 # All do their own set-up first (make setup); a second run installs and builds nothing.
-.PHONY: setup demo test test-gpu test-aarch64 fuzz proto clean
+.PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz proto clean
 SECONDS ?= 600
 .DELETE_ON_ERROR:
 
@@ -22,6 +23,9 @@ test: setup
 	@.venv/bin/ruff check cloud export kernels tests
 	@ctest --preset default --no-tests=error
 	@.venv/bin/pytest
+
+test-faults: setup
+	@.venv/bin/pytest tests/faults
 
 test-gpu: setup
 	@bash setup/test-gpu.sh

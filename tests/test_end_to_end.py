@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,9 +39,11 @@ def spooled(state: Path) -> list:
         data, at = segment.read_bytes(), 0
         while at + 8 <= len(data):
             length = int.from_bytes(data[at : at + 4], "little")
-            if at + 8 + length > len(data):
+            if length == 0 or at + 8 + length > len(data):
                 break
-            packets.append(FeaturePacket.FromString(data[at + 8 : at + 8 + length]))
+            # What a power cut has damaged is passed over, as the device does.
+            if zlib.crc32(data[at + 8 : at + 8 + length]) == int.from_bytes(data[at + 4 : at + 8], "little"):
+                packets.append(FeaturePacket.FromString(data[at + 8 : at + 8 + length]))
             at += 8 + length
     return packets
 

@@ -80,7 +80,7 @@ std::vector<Door> doors(const std::string& folder, pid_t parent) {
       {"socket", [=] { return got(::socket(AF_INET, SOCK_STREAM, 0)); }},
       {"unix socket", [=] { return got(::socket(AF_UNIX, SOCK_STREAM, 0)); }},
       {"netlink", [=] { return got(::socket(AF_NETLINK, SOCK_RAW, 0)); }},
-      {"socketpair", [=] { int s[2]; return got(::socketpair(AF_UNIX, SOCK_STREAM, 0, s)); }},
+      {"socketpair of a network", [=] { int s[2]; return got(::socketpair(AF_INET, SOCK_STREAM, 0, s)); }},
       {"open for writing", [=] { return got(::open(there.c_str(), O_WRONLY)); }},
       {"open for both", [=] { return got(::open(there.c_str(), O_RDWR)); }},
       {"create", [=] { return got(::open(file.c_str(), O_WRONLY | O_CREAT, 0600)); }},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 from account import LIVE, Account, mount, recovered, stored
 from bad_link import BadLink
-from test_end_to_end import spooled, start, wait_for
+from test_end_to_end import one_line, run_edge, spooled, start, wait_for
 from test_isolation import children_of
 from test_sources import camera, ended, newest  # noqa: F401
+
+from ruyicam.cloud.errors import Exit
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 pytestmark = [
@@ -95,8 +98,8 @@ def test_a_link_with_loss_and_delay(session, tmp_path):
         assert sequences == list(range(len(sequences)))
 
 
-@pytest.mark.parametrize("fault", ["full", "read-only"])
-def test_a_disk_that_takes_nothing(session, tmp_path, fault):
+def test_a_disk_that_is_full(session, tmp_path):
+    """The device goes on, keeps what it can and says what was lost."""
     account, disk = Account(), tmp_path / "disk"
     mount(disk, "1m")
     try:
@@ -105,25 +108,16 @@ def test_a_disk_that_takes_nothing(session, tmp_path, fault):
             edge = subprocess.Popen(session.edge_command(LIVE, state, tmp_path / "stats.json"), stderr=log)
         wait_for(lambda: newest(state) > 5)
         account.note(spooled(state))
-        if fault == "full":
-            with open(disk / "filler", "wb", buffering=0) as filler:
-                while True:
-                    try:
-                        filler.write(bytes(4096))
-                    except OSError:
-                        break
-        else:
-            wait_for(lambda: subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True).returncode == 0)
+        with open(disk / "filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
         wait_for(lambda: "nothing leaves until it works" in (tmp_path / "log").read_text(), 60)
         time.sleep(3)
         assert edge.poll() is None
         began = time.monotonic()
-        if fault == "full":
-            (disk / "filler").unlink()
-        else:
-            subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        (disk / "filler").unlink()
         wait_for(lambda: "storage works again" in (tmp_path / "log").read_text())
-        recovered(f"{fault} disk: mended to the next packet kept", time.monotonic() - began)
+        recovered("full disk: mended to the next packet kept", time.monotonic() - began)
         account.note(spooled(state))
         edge.send_signal(signal.SIGTERM)
         assert edge.wait(30) == 0
@@ -133,6 +127,31 @@ def test_a_disk_that_takes_nothing(session, tmp_path, fault):
         assert stats["spool"]["lost"] > 0
         boot = stored(session)[stats["boot_id"]]
         assert len(boot) == len(set(boot)) == stats["ticks"] - stats["spool"]["lost"]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)])
+
+
+def test_a_disk_that_is_read_only(session, long_clip, tmp_path):
+    """As after a bad start of an SD card: one line and exit code 6, nothing lost, and on it goes when it can be written."""
+    account, disk = Account(), tmp_path / "disk"
+    mount(disk, "1m")
+    try:
+        state = disk / "state"
+        session.stop_server()
+        run_edge(session, str(long_clip), state, drain_timeout_s=0)
+        account.note(spooled(state))
+        session.start_server()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        one_line(run_edge(session, str(long_clip), state), Exit.STORAGE, "Read-only file system")
+        assert account.missing(session)
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        began = time.monotonic()
+        edge = start(session, LIVE, state)
+        account.settle(session)
+        recovered("read-only disk: mended and started to everything delivered", time.monotonic() - began)
+        edge.send_signal(signal.SIGTERM)
+        edge.communicate(timeout=30)
+        assert edge.returncode == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)])
 
