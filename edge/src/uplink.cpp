@@ -41,6 +41,7 @@ void Uplink::open_channel() {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, int(kFirstRetry.count()));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, int(kLastRetry.count()));
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A bad link takes its time: 30 % loss and 2 s of delay must not look like none.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 60000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
@@ -81,9 +82,10 @@ void Uplink::run() {
       if (stop_) break;
       if (std::exchange(renewed_, false) || renewed()) {
         spdlog::info("uplink: credentials renewed");
-        open_channel();
         backoff.reset();
       }
+      // A channel that has failed answers from its own memory for a while, by clocks that may have jumped.
+      open_channel();
       spool_.rewind();
       if (acknowledged_ > before) backoff.reset();
       const auto until = Clock::now() + backoff.next();
