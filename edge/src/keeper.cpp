@@ -33,6 +33,8 @@ using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
 constexpr uint64_t kCertifyEvery_ns = 600ull * 1000000000;
+// A charge comes at most so long after its tick; less than the minute in which the ledger takes times as they come.
+constexpr uint64_t kHeldBack_us = 30000000;
 // Slower than that a clock is steered, not set.
 constexpr int64_t kClockSet_us = 1000000;
 constexpr auto kFirstRetry = 500ms, kLastRetry = 30000ms;
@@ -111,7 +113,7 @@ struct Keeper::State {
   Latencies latencies;
   nlohmann::json stages = nlohmann::json::object();
   std::string boot = std::string(16, '\0');
-  uint64_t begin_us = unix_time_us(), certified_ns = monotonic_ns(), source_bytes = 0;
+  uint64_t begin_us = unix_time_us(), begin_ns = monotonic_ns(), certified_ns = begin_ns, source_bytes = 0;
   std::optional<Store> store;
   std::optional<Pacer> pacer;
   std::mutex mutex;  // the ledger and what follows, between this thread and the packet clock's
@@ -285,9 +287,12 @@ struct Keeper::State {
 
   bool charge(const RecordHead& head) {
     Charge c{.time_us = head.time_us};
-    // A camera cannot have seen what is still to come; time that runs ahead would end visits early. By a clock that nobody
-    // can set.
-    if (pacer) c.time_us = std::min(c.time_us, epoch.start_us + (monotonic_ns() - epoch.first_ns) / 1000 + 1000000);
+    // A camera sees now, within what is held back; time that ran ahead would end visits early. By this process's own clock,
+    // which nobody can set, and not by what the other process says it is.
+    if (pacer || is_live(config.source)) {
+      const uint64_t now = begin_us + (monotonic_ns() - begin_ns) / 1000;
+      c.time_us = std::clamp(c.time_us, now - std::min(now, kHeldBack_us), now + 1000000);
+    }
     if (head.type == RecordType::kTokenWanted) {
       if (head.token >= bundle.token_bits.size()) return false;
       c.token_bits = bundle.token_bits[head.token];

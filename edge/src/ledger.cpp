@@ -127,12 +127,13 @@ bool Ledger::charge(const Charge& c) {
   const double extra = std::max(0.0, c.worst_token_bits - c.token_bits);
   const double bits = c.feature_bits + c.token_bits;
   // A tick's features are charged after the tokens of later ticks, so seconds overlap. A time from before the last minute,
-  // or before the day on file, is a clock set back: what is charged goes on from the newest time, or a budget would open
-  // anew, or stay shut until the clock has caught up.
+  // or before the day on file, is a clock set back. Where the first charge finds it so, all go on from the newest time, or a
+  // budget would stay shut until the clock has caught up; later it counts as now, or going to and fro would make time run.
   const uint64_t newest = std::max({seconds_.empty() ? 0 : seconds_.rbegin()->first * kSecond, visit_.empty() ? 0 : visit_.back().time_us,
                                     uint64_t(totals_.day) * kDay});
-  if (c.time_us + behind_us_ + kMinute < newest) behind_us_ = newest - c.time_us;
-  const uint64_t time_us = c.time_us + behind_us_;
+  if (!behind_us_) behind_us_ = c.time_us + kMinute < newest ? newest - c.time_us : 0;
+  uint64_t time_us = c.time_us + *behind_us_;
+  if (time_us + kMinute < newest) time_us = newest;
   const uint64_t second = time_us / kSecond;
   const auto spent = seconds_.find(second);
   const double second_bits = (spent == seconds_.end() ? 0 : spent->second) + bits;

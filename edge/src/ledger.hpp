@@ -4,6 +4,7 @@
 #include <deque>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "budget.hpp"
@@ -59,7 +60,7 @@ class Ledger {
   LedgerTotals totals_, written_;
   std::map<uint64_t, double> seconds_;  // bits of the last minute, by second
   std::deque<Spent> visit_;             // charges of the last visit
-  uint64_t behind_us_ = 0;              // how far the clock is behind what it was
+  std::optional<uint64_t> behind_us_;   // how far the clock was behind the file at the first charge
 };
 
 }  // namespace ruyicam::edge

@@ -208,6 +208,18 @@ TEST(Ledger, AClockThatWasAYearAheadDoesNotShutVisitsForEver) {
   EXPECT_TRUE(ledger.charge({.time_us = kNow + 61 * kSecond, .mu_squared = 1}));
 }
 
+TEST(Ledger, TimesThatGoToAndFroDoNotMakeTimeRun) {
+  constexpr uint64_t kNow = 20000 * kDay;
+  Files f;
+  Ledger ledger(f.ledger, "camera", {.bits_per_day = 10, .visit_us = 3600 * kSecond, .visit_mu = 1}, f.witness);
+  ASSERT_TRUE(ledger.charge({.time_us = kNow, .feature_bits = 10, .mu_squared = 1}));
+  for (int i = 0; i < 3000; ++i) {
+    EXPECT_FALSE(ledger.charge({.time_us = kNow - 100 * kSecond, .feature_bits = 10, .mu_squared = 1}));
+    EXPECT_FALSE(ledger.charge({.time_us = kNow, .feature_bits = 10, .mu_squared = 1}));
+    ASSERT_TRUE(ledger.charge({.time_us = i % 2 ? kNow : kNow - 100 * kSecond}));
+  }
+}
+
 TEST(Ledger, WhatCannotBeWrittenIsNotCharged) {
   Files f;
   {
