@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +21,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 from .bench_kernels import machine
-from .bench_session import CAMERA, find_edge
+from .bench_session import CAMERA, command_line, find_edge
 from .evaluate import export_throwaway
 from .pki import Authority
 from .sink import Sink
@@ -38,7 +39,8 @@ Progress = Callable[[str, int, int], None]
 def make_clip(source: Path, out: Path, fps: int = FPS, seconds: int = SECONDS) -> Path:
     """A 1280x720 H.264 clip of the frames of `source`, forwards and backwards so that nothing jumps."""
     with av.open(str(source)) as container:
-        pictures = [f.reformat(1280, 720, "yuv420p").to_ndarray() for f in container.decode(video=0)]
+        some = islice(container.decode(video=0), fps * seconds)
+        pictures = [f.reformat(1280, 720, "yuv420p").to_ndarray() for f in some]
     if not pictures:
         raise RuyicamError(Exit.SOURCE, f"{source} holds no frame")
     turn = pictures + pictures[-2:0:-1]
@@ -114,10 +116,7 @@ class Bench:
             "state_dir": state,
             "stats": state.with_suffix(".json"),
         } | flags
-        command = [str(self.edge)]
-        for key, value in keys.items():
-            command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=self._on_core)
+        return subprocess.Popen(command_line(self.edge, keys), stderr=subprocess.PIPE, text=True, preexec_fn=self._on_core)
 
     def device(self, fps: int, times: int, realtime: bool, sink: Sink) -> dict:
         """One run: {"latency": stage, "frames_per_s", "start_s", "rss_mb": {process: peak}}."""

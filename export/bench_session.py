@@ -37,6 +37,14 @@ def find_edge(given: Path | None = None) -> Path:
     return built if built.is_file() else Path(on_path or "")
 
 
+def command_line(edge: Path, keys: dict[str, Any]) -> list[str]:
+    """The edge binary with keys of its configuration as flags; True is a flag without a value."""
+    command = [str(edge)]
+    for key, value in keys.items():
+        command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    return command
+
+
 class BenchSession:
     """Context manager. `folder` holds everything; a temporary one is removed at the end."""
 
@@ -145,10 +153,7 @@ class BenchSession:
         } | flags
         if stats is not None:
             keys["stats"] = stats
-        command = [str(self.edge)]
-        for key, value in keys.items():
-            command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
-        return command
+        return command_line(self.edge, keys)
 
     def play(self, source: str, name: str = "run", **flags: Any) -> dict:
         """Runs the edge binary on a source to its end and returns its figures. Raises RuyicamError with its message."""

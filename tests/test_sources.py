@@ -174,3 +174,24 @@ def test_a_folder_is_played_in_order(session, tmp_path):
     one_line(result, Exit.SOURCE, "c.mp4")
     (tmp_path / "empty").mkdir()
     one_line(run_edge(session, str(tmp_path / "empty"), tmp_path / "state"), Exit.SOURCE, "holds no file")
+
+
+def test_credentials_are_renewed_while_it_runs(session, tmp_path):
+    """Bad ones are named and not taken; good ones are, and the next connection is made with them."""
+    state, log = tmp_path / "state", tmp_path / "log"
+    source = "pipeline:videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=20/1"
+    # Issued into the same files every time.
+    issued = session.authority.camera("camera-renewed")
+    with open(log, "w") as out:
+        keys = {"camera_id": "camera-renewed", "cert": issued.cert, "key": issued.key}
+        edge = subprocess.Popen(session.edge_command(source, state, state.with_suffix(".json"), **keys), stderr=out)
+    wait_for(lambda: newest(state) > 3)
+    issued.key.write_bytes(b"no key")
+    wait_for(lambda: "not a private key" in log.read_text(), 30)
+    session.authority.camera("camera-renewed")
+    wait_for(lambda: "credentials renewed" in log.read_text(), 30)
+    time.sleep(2)
+    edge.send_signal(signal.SIGTERM)
+    assert edge.wait(30) == 0
+    stats = json.loads(state.with_suffix(".json").read_text())
+    assert stats["uplink"]["connections"] >= 2 and stats["spool"]["pending"] == 0

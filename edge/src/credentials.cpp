@@ -5,7 +5,6 @@
 #include <openssl/x509.h>
 #include <spdlog/spdlog.h>
 
-#include <cmath>
 #include <ctime>
 #include <memory>
 
@@ -89,13 +88,6 @@ bool CredentialFiles::renew() {
     last_problem_ = error.what();
     return false;
   }
-}
-
-double seconds_to_expiry(const std::string& pem) {
-  const Cert cert(PEM_read_bio_X509(memory(pem).get(), nullptr, nullptr, nullptr));
-  int days = 0, seconds = 0;
-  if (!cert || ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(cert.get())) != 1) return std::nan("");
-  return 86400.0 * days + seconds;
 }
 
 }  // namespace ruyicam::edge

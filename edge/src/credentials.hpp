@@ -1,6 +1,5 @@
 // Certificates of the mutually authenticated uplink, checked before they are used.
 #pragma once
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,8 +32,5 @@ class CredentialFiles {
   std::shared_ptr<const Credentials> current_;
   std::string last_problem_;
 };
-
-// Seconds until a certificate in PEM form expires, by the system's clock; negative: it has. NaN if it is none.
-double seconds_to_expiry(const std::string& pem);
 
 }  // namespace ruyicam::edge

@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 #include "backoff.hpp"
 #include "capture.hpp"
@@ -102,6 +103,21 @@ struct Outages {
   double last_s = 0, all_s = 0;
 };
 
+// A camera's disk that takes nothing: what cannot be charged or kept is lost, and the next tick tries again. Said once.
+class Trouble {
+ public:
+  void failed(const Error& error) {
+    if (error.code() != Exit::kStorage) throw error;
+    if (!std::exchange(bad_, true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
+  }
+  void mended(const char* what) {
+    if (std::exchange(bad_, false)) spdlog::info("storage works again: {}", what);
+  }
+
+ private:
+  bool bad_ = false;
+};
+
 struct Keeper::State {
   const Config& config;
   const Bundle& bundle;
@@ -123,8 +139,8 @@ struct Keeper::State {
   uint64_t counts[3] = {};
   bool done = false, signalled = false;
   int64_t shift_us = 0;
-  std::atomic<bool> storage_bad{false};
-  std::atomic<uint64_t> storage_failures{0};  // packets that could not be kept
+  Trouble ledger_trouble, spool_trouble;
+  uint64_t lost = 0;  // packets that could not be kept
   std::optional<Error> failure;
   // The process that sees frames.
   std::atomic<bool> camera{false};  // it has said that its source is live
@@ -309,9 +325,10 @@ struct Keeper::State {
     } catch (const Error& error) {
       if (!camera) throw;
       // What cannot be charged does not leave; a disk that is full may be mended.
-      storage_failed(error);
+      ledger_trouble.failed(error);
       return false;
     }
+    ledger_trouble.mended("ledger");
     if (c.releases)
       ++paid_features;
     else
@@ -352,11 +369,11 @@ struct Keeper::State {
     packet.set_ledger_bits(totals.bits());
     try {
       store->spool.append(packet.SerializeAsString());
-      if (storage_failures > 0 && storage_bad.exchange(false)) spdlog::info("storage works again; {} packets were lost", storage_failures.load());
+      spool_trouble.mended("spool");
     } catch (const Error& error) {
       if (!camera) throw;
-      storage_failed(error);
-      ++storage_failures;
+      spool_trouble.failed(error);
+      ++lost;
     }
     const double spooled_us = double(monotonic_ns() - begun) / 1000;
     latencies.add("spool", spooled_us);
@@ -369,15 +386,9 @@ struct Keeper::State {
       } catch (const Error& error) {
         // The next one covers what this one would have.
         if (!camera) throw;
-        storage_failed(error);
+        spdlog::warn("certificate: {}", error.what());
       }
     }
-  }
-
-  // A camera's packet that cannot be kept is lost, and the next one is tried: it fails closed and mends itself.
-  void storage_failed(const Error& error) {
-    if (error.code() != Exit::kStorage) throw error;
-    if (!storage_bad.exchange(true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
   }
 
   // What the system's clock has been set by since tick 0; the wire's times follow it, the ledger's do not.
@@ -425,7 +436,7 @@ struct Keeper::State {
         {"outages", {{"count", outages.count}, {"attempts", outages.attempts}, {"last_s", outages.last_s}, {"all_s", outages.all_s}}},
         {"clock", {{"filled", pacer ? pacer->filled() : 0}, {"late", pacer ? pacer->late() : 0}}},
         {"ledger", {{"releases", t.releases}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}}},
-        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"damaged", s.damaged}, {"lost", storage_failures.load()}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
+        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"damaged", s.damaged}, {"lost", lost}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
         {"uplink", {{"sent", u.sent}, {"acknowledged", u.acknowledged}, {"connections", u.connections}, {"failures", u.failures}}},
         {"stages", all}};
     spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", ticks, counts[kFeatures], counts[kWithheldByGate],

@@ -10,12 +10,6 @@
 
 namespace ruyicam::edge {
 
-// Tick 0 of this boot, which later processes count on from; zeros: the next process's first frame.
-struct Epoch {
-  uint64_t first_ns = 0;  // CLOCK_MONOTONIC
-  uint64_t start_us = 0;  // Unix time
-};
-
 class Launcher {
  public:
   // Forks. To be made while the program has one thread. payload: of records, see payload_size().

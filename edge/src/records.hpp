@@ -12,7 +12,7 @@ enum class RecordType : uint32_t {
   kTokenWanted = 1,    // may this tick's token leave? answered by a byte
   kFeaturesWanted = 2, // may this tick's features leave? answered by a byte
   kPacket = 3,         // one tick, features packed in the payload: values are microseconds of work and CLOCK_MONOTONIC, ns
-  kStage = 4,          // latencies of one stage, at the end: values are count, p50, p95, p99 and maximum in microseconds
+  kStage = 4,          // latencies of one stage, now and then: values are count, p50, p95, p99 and maximum in microseconds
   kFailure = 5,        // the process gives up: `kind` is its exit code, the payload a line of text
   kDone = 6,           // the source ended: values are bytes of the source and frames read
   kNotice = 7,         // a line for the log
@@ -21,6 +21,12 @@ enum class RecordType : uint32_t {
 };
 
 enum Kind : uint32_t { kWithheldByGate = 0, kFeatures = 1, kWithheldByLedger = 2 };
+
+// Tick 0 of this boot, which later processes count on from; zeros: the next process's first frame.
+struct Epoch {
+  uint64_t first_ns = 0;  // CLOCK_MONOTONIC
+  uint64_t start_us = 0;  // Unix time
+};
 
 struct RecordHead {
   RecordType type = RecordType::kPacket;

@@ -78,7 +78,6 @@ void Uplink::run() {
     while (!stop_) {
       const uint64_t before = acknowledged_;
       connect_once();
-      connected_ = false;
       if (stop_) break;
       if (std::exchange(renewed_, false) || renewed()) {
         spdlog::info("uplink: credentials renewed");
@@ -167,7 +166,6 @@ void Uplink::connect_once() {
           in_flight.pop_front();
         }
       }
-      connected_ = true;
       spool_.acknowledge(count);
       acknowledged_ += count;
     }
@@ -227,7 +225,7 @@ bool Uplink::drain(int timeout_s, const std::atomic<bool>& give_up) {
   return spool_.empty();
 }
 
-UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_, connected_}; }
+UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_}; }
 
 std::string Uplink::problem() const {
   const std::lock_guard lock(mutex_);

@@ -16,7 +16,6 @@ namespace ruyicam::edge {
 
 struct UplinkStats {
   uint64_t sent = 0, acknowledged = 0, connections = 0, failures = 0;
-  bool connected = false;  // the server has acknowledged something on the stream that is open
 };
 
 class Uplink {
@@ -48,7 +47,7 @@ class Uplink {
   std::filesystem::path certificates_;
   Spool& spool_;
   Latencies& latencies_;
-  std::atomic<bool> stop_{false}, finished_{false}, offer_{true}, connected_{false};
+  std::atomic<bool> stop_{false}, finished_{false}, offer_{true};
   std::atomic<uint64_t> sent_{0}, acknowledged_{0}, connections_{0}, failures_{0};
   mutable std::mutex mutex_;
   std::string problem_;

@@ -5,7 +5,6 @@
 #include "bundle.hpp"
 #include "config.hpp"
 #include "error.hpp"
-#include "launcher.hpp"
 #include "records.hpp"
 
 namespace ruyicam::edge {

@@ -80,7 +80,9 @@ std::vector<Door> doors(const std::string& folder, pid_t parent) {
       {"socket", [=] { return got(::socket(AF_INET, SOCK_STREAM, 0)); }},
       {"unix socket", [=] { return got(::socket(AF_UNIX, SOCK_STREAM, 0)); }},
       {"netlink", [=] { return got(::socket(AF_NETLINK, SOCK_RAW, 0)); }},
-      {"socketpair of a network", [=] { int s[2]; return got(::socketpair(AF_INET, SOCK_STREAM, 0, s)); }},
+      // Pairs without a name are let be, but nothing is passed over them.
+      {"message over a pair", [=] { int e[2]; msghdr m{}; return ::socketpair(AF_UNIX, SOCK_STREAM, 0, e) == 0 && got(::sendmsg(e[0], &m, 0)); }},
+      {"sending over a pair", [=] { int e[2]; return ::socketpair(AF_UNIX, SOCK_STREAM, 0, e) == 0 && got(::send(e[0], page, 1, 0)); }},
       {"open for writing", [=] { return got(::open(there.c_str(), O_WRONLY)); }},
       {"open for both", [=] { return got(::open(there.c_str(), O_RDWR)); }},
       {"create", [=] { return got(::open(file.c_str(), O_WRONLY | O_CREAT, 0600)); }},

@@ -35,6 +35,12 @@ std::filesystem::path last_segment(const std::filesystem::path& folder) {
   return last;
 }
 
+// A spool of an earlier run.
+void leave_ten(const std::filesystem::path& folder) {
+  Spool spool(folder, 1 << 24);
+  for (int i = 0; i < 10; ++i) spool.append(packet(i));
+}
+
 }  // namespace
 
 TEST(Spool, GivesBackInOrderAcrossSegmentsAndForgetsWhatIsAcknowledged) {
@@ -67,10 +73,7 @@ TEST(Spool, ARestartLosesNothingUnacknowledged) {
 
 TEST(Spool, CutsOffATornTail) {
   TemporaryFolder folder;
-  {
-    Spool spool(folder.path, 1 << 24);
-    for (int i = 0; i < 10; ++i) spool.append(packet(i));
-  }
+  leave_ten(folder.path);
   const auto segment = last_segment(folder.path);
   std::filesystem::resize_file(segment, std::filesystem::file_size(segment) - 3);
   Spool again(folder.path, 1 << 24);
@@ -80,10 +83,7 @@ TEST(Spool, CutsOffATornTail) {
 
 TEST(Spool, StopsAtADamagedRecord) {
   TemporaryFolder folder;
-  {
-    Spool spool(folder.path, 1 << 24);
-    for (int i = 0; i < 10; ++i) spool.append(packet(i));
-  }
+  leave_ten(folder.path);
   std::fstream file(last_segment(folder.path), std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(-5, std::ios::end);
   file.put('y');
@@ -94,10 +94,7 @@ TEST(Spool, StopsAtADamagedRecord) {
 
 TEST(Spool, PassesOverADamagedRecordAmongOthers) {
   TemporaryFolder folder;
-  {
-    Spool spool(folder.path, 1 << 24);
-    for (int i = 0; i < 10; ++i) spool.append(packet(i));
-  }
+  leave_ten(folder.path);
   std::fstream file(last_segment(folder.path), std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(100);
   file.put('y');

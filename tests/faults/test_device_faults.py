@@ -85,11 +85,11 @@ def test_a_link_with_loss_and_delay(session, tmp_path):
         edge = subprocess.Popen([*link.inside, *command], stderr=subprocess.PIPE, text=True)
         wait_for(lambda: newest(state) > 100, 60)
         account.note(spooled(state))
-        taken = account.settle(session, 300)
+        account.settle(session, 300)
         recovered("30 % loss, 2 s delay: first packet to ten seconds' delivered", time.monotonic() - began)
         edge.send_signal(signal.SIGTERM)
         edge.communicate(timeout=60)
-        assert link.lost > 10 and taken >= 0
+        assert link.lost > 10
         account.note(spooled(state))
     # What the link still held comes over a good one.
     session.play("pipeline:videotestsrc num-buffers=5 ! video/x-raw,width=320,height=240,framerate=10/1", str(state))
