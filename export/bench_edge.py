@@ -187,9 +187,7 @@ class Bench:
         began, times, sizes = time.monotonic(), [], {}
         while (now := time.monotonic() - began) < seconds:
             if edge.poll() is not None:
-                raise RuyicamError(
-                    Exit.INTERNAL, f"the device ended in the soak: {edge.stderr.read().strip().splitlines()[-1]}"
-                )
+                raise failed(edge, "ended in the soak")
             if now >= min(SETTLE_S, seconds / 4):
                 times.append(now / 3600)
                 for name, pid in named(edge.pid).items():
@@ -278,9 +276,7 @@ def bench_edge(
         "machine": machine(),
         "rounds": rounds,
         **ours,
-        "processes_mb": {
-            n: max(r["rss_mb"].get(n, 0) for k in runs["device"].values() for r in k) for n in ("keeper", "launcher", "vision")
-        },
+        "processes_mb": {n: max(r["rss_mb"].get(n, 0) for k in runs["device"].values() for r in k) for n in ROLES},
         "stages": runs["device"]["paced"][-1]["stages"],
         "peer": peer,
         "ratio": ratio,
