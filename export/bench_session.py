@@ -38,10 +38,13 @@ def find_edge(given: Path | None = None) -> Path:
 
 
 def command_line(edge: Path, keys: dict[str, Any]) -> list[str]:
-    """The edge binary with keys of its configuration as flags; True is a flag without a value."""
+    """The edge binary with keys of its configuration as flags; True and False are --KEY and --no-KEY."""
     command = [str(edge)]
     for key, value in keys.items():
-        command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+        if isinstance(value, bool):
+            command.append(f"--{key}" if value else f"--no-{key}")
+        else:
+            command += [f"--{key}", str(value)]
     return command
 
 

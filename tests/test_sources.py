@@ -30,6 +30,16 @@ def session(tmp_path_factory, signed):
         yield running
 
 
+@contextlib.contextmanager
+def server_away(session):
+    """The server stopped, so that the spool keeps all; started again for the next test, whatever became of this one."""
+    session.stop_server()
+    try:
+        yield
+    finally:
+        session.start_server()
+
+
 class Camera:
     """An RTSP server that can be pulled out and plugged in again, on the same port."""
 
@@ -97,28 +107,27 @@ def test_an_rtsp_camera_is_fetched_by_a_process_of_its_own(session, camera, long
 def test_a_camera_is_opened_again_whatever_it_has_become(session, camera, long_clip, tmp_path):
     """Unplugged and back with another codec and size, then hanging; one boot, one packet per tick all along."""
     state = tmp_path / "camera"
-    session.stop_server()
-    edge = start(session, camera.plug(long_clip), state, source_timeout_s=2)
-    wait_for(lambda: newest(state) > 5)
-    camera.pull()
-    camera.plug("640x480")
-    seer = wait_for(lambda: len(c := children_of(child_of(edge.pid))) == 2 and c)
-    away = newest(state)
-    wait_for(lambda: any(p.kind for p in spooled(state) if p.sequence > away + 10), 30)
-    # It keeps the connection and says no more; after the time-out it is opened again, by then it answers.
-    camera.process.send_signal(signal.SIGSTOP)
-    time.sleep(4)
-    camera.process.send_signal(signal.SIGCONT)
-    silent = newest(state)
-    wait_for(lambda: any(p.kind for p in spooled(state) if p.sequence > silent + 10), 30)
-    assert children_of(child_of(edge.pid)) != seer
-    stats = ended(edge, state)
-    packets = spooled(state)
-    assert len({p.boot_id for p in packets}) == 1
-    assert [p.sequence for p in packets] == list(range(len(packets)))
-    assert stats["outages"]["count"] >= 2 and stats["outages"]["all_s"] > 2
-    print(f"back after {stats['outages']['last_s']:.1f} s")
-    session.start_server()
+    with server_away(session):
+        edge = start(session, camera.plug(long_clip), state, source_timeout_s=2)
+        wait_for(lambda: newest(state) > 5)
+        camera.pull()
+        camera.plug("640x480")
+        seer = wait_for(lambda: len(c := children_of(child_of(edge.pid))) == 2 and c)
+        away = newest(state)
+        wait_for(lambda: any(p.kind for p in spooled(state) if p.sequence > away + 10), 30)
+        # It keeps the connection and says no more; after the time-out it is opened again, by then it answers.
+        camera.process.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        camera.process.send_signal(signal.SIGCONT)
+        silent = newest(state)
+        wait_for(lambda: any(p.kind for p in spooled(state) if p.sequence > silent + 10), 30)
+        assert children_of(child_of(edge.pid)) != seer
+        stats = ended(edge, state)
+        packets = spooled(state)
+        assert len({p.boot_id for p in packets}) == 1
+        assert [p.sequence for p in packets] == list(range(len(packets)))
+        assert stats["outages"]["count"] >= 2 and stats["outages"]["all_s"] > 2
+        print(f"back after {stats['outages']['last_s']:.1f} s")
 
 
 def test_a_camera_that_comes_later_is_waited_for(session, camera, tmp_path):
@@ -146,19 +155,18 @@ def test_a_live_source_whose_process_dies_goes_on(session, tmp_path):
     """As after a crash of a decoder: the same boot, in another process."""
     state = tmp_path / "live"
     source = "pipeline:videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=20/1"
-    session.stop_server()
-    edge = start(session, source, state)
-    wait_for(lambda: newest(state) > 3)
-    seer = child_of(child_of(edge.pid))
-    os.kill(seer, signal.SIGKILL)
-    before = newest(state)
-    wait_for(lambda: newest(state) > before + 20)
-    assert child_of(child_of(edge.pid)) != seer
-    stats = ended(edge, state)
-    packets = spooled(state)
-    assert [p.sequence for p in packets] == list(range(len(packets)))
-    assert len({p.boot_id for p in packets}) == 1 and stats["outages"]["count"] == 1
-    session.start_server()
+    with server_away(session):
+        edge = start(session, source, state)
+        wait_for(lambda: newest(state) > 3)
+        seer = child_of(child_of(edge.pid))
+        os.kill(seer, signal.SIGKILL)
+        before = newest(state)
+        wait_for(lambda: newest(state) > before + 20)
+        assert child_of(child_of(edge.pid)) != seer
+        stats = ended(edge, state)
+        packets = spooled(state)
+        assert [p.sequence for p in packets] == list(range(len(packets)))
+        assert len({p.boot_id for p in packets}) == 1 and stats["outages"]["count"] == 1
 
 
 def test_a_folder_is_played_in_order(session, tmp_path):

@@ -51,10 +51,7 @@ void Pacer::run() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return begun_ || ending_ || stop_; });
   while (!stop_) {
-    if (ending_) {
-      if (held_.empty()) return;
-      next_ = held_.begin()->first;
-    }
+    if (ending_ && held_.empty()) return;
     // std::chrono's steady clock is CLOCK_MONOTONIC, which both processes share.
     const std::chrono::steady_clock::time_point due{std::chrono::nanoseconds(first_ns_ + next_ * period_ns_ + hold_ns_)};
     if (changed_.wait_until(lock, due, [&] { return stop_ || (ending_ && held_.empty()); })) continue;
@@ -62,7 +59,6 @@ void Pacer::run() {
     if (auto node = held_.extract(next_)) {
       record = std::move(node.mapped());
     } else {
-      if (ending_) continue;
       record.head = {.number = next_, .time_us = first_us_ + next_ * period_ns_ / 1000};
       record.payload.assign(payload_, 0);
       ++filled_;

@@ -19,7 +19,7 @@ class Pacer {
   Pacer(int rate_hz, uint64_t hold_ms, size_t payload, std::function<void(const Record&)> send);
   ~Pacer();
   void put(Record record);
-  // No more will come: what is held leaves at its time, but ticks that are not there are no longer filled. Waits.
+  // No more will come: what is held leaves at its time, with fillers up to the last of it. Waits.
   void finish();
   uint64_t late() const { return late_; }
   uint64_t filled() const { return filled_; }
