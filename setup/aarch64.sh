@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=build/sysroot-arm64
-libraries=$(grep -E '^(lib.*-dev|nlohmann-json3-dev|zlib1g-dev)$' setup/packages.txt | paste -sd,)
+libraries=$(grep -E '^(lib.*-dev|nlohmann-json3-dev|prometheus-cpp-dev|zlib1g-dev)$' setup/packages.txt | paste -sd,)
 [ "$(cat "$out/complete" 2> /dev/null)" = "$libraries" ] && exit 0
 tools=(crossbuild-essential-arm64 mmdebstrap qemu-user-static protobuf-compiler protobuf-compiler-grpc)
 missing=()
@@ -35,5 +35,5 @@ version=$(.venv/bin/python -c 'import onnxruntime; print(onnxruntime.__version__
 mkdir -p "$out/onnxruntime/lib"
 cp "$wheel"/unpacked/onnxruntime/capi/libonnxruntime.so.* "$out/onnxruntime/lib/libonnxruntime.so.1"
 ln -s libonnxruntime.so.1 "$out/onnxruntime/lib/libonnxruntime.so"
-cp -r build/onnxruntime/include "$out/onnxruntime/include"
+cp -r build/onnxruntime/include build/onnxruntime/doc "$out/onnxruntime/"
 echo "$libraries" > "$out/complete"

@@ -5,11 +5,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=build/onnxruntime
 [ -e "$out/complete" ] && [ -e "$out/lib/libonnxruntime.so.1" ] && exit 0
-rm -rf "$out" && mkdir -p "$out/include" "$out/lib"
+rm -rf "$out" && mkdir -p "$out/include" "$out/lib" "$out/doc"
 
 library=$(.venv/bin/python -c 'import glob, onnxruntime, os; print(glob.glob(os.path.join(os.path.dirname(onnxruntime.__file__), "capi", "libonnxruntime.so.*"))[0])')
 ln -s "$library" "$out/lib/libonnxruntime.so.1"
 ln -s libonnxruntime.so.1 "$out/lib/libonnxruntime.so"
+# Who hands the library on hands these on with it.
+cp "$(dirname "$library")"/../{LICENSE,ThirdPartyNotices.txt} "$out/doc/"
 
 header() { find "$1" -name onnxruntime_cxx_api.h -printf '%h\n' 2>/dev/null | head -1; }
 from=$(header /usr/include)

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <iostream>
 #include <sstream>
 #include <toml++/toml.h>
@@ -36,6 +37,7 @@ const std::vector<Key>& keys() {
       {"key", &Config::key, "PEM file: this device's private key", true},
       {"state_dir", &Config::state_dir, "folder of the ledger and the spool"},
       {"stats", &Config::stats, "JSON file for the figures of the run, written at exit"},
+      {"metrics", &Config::metrics, "HOST:PORT for Prometheus metrics and health over HTTP, best on 127.0.0.1; empty: none"},
       {"log_level", &Config::log_level, "debug, info, warn or error"},
       {"realtime", &Config::realtime, "play a file at its own pace"},
       {"source_timeout_s", &Config::source_timeout_s, "seconds without a frame after which a source has failed", false, 1, 3600},
@@ -128,7 +130,17 @@ void check(const Config& config) {
     throw fail("'log_level' is '" + config.log_level + "', expected debug, info, warn or error");
   if (config.source_retry != "seen" && config.source_retry != "always" && config.source_retry != "never")
     throw fail("'source_retry' is '" + config.source_retry + "', expected seen, always or never");
-  if (config.server.rfind(':') == std::string::npos) throw fail("'server' is '" + config.server + "', expected HOST:PORT");
+  const auto address = [&](const char* name, const std::string& value) {
+    const size_t colon = value.rfind(':');
+    int port = -1;
+    if (colon != std::string::npos && colon > 0)
+      if (const auto [end, problem] = std::from_chars(value.data() + colon + 1, value.data() + value.size(), port);
+          problem != std::errc() || end != value.data() + value.size())
+        port = -1;
+    if (port < 0 || port > 65535) throw fail(std::string("'") + name + "' is '" + value + "', expected HOST:PORT");
+  };
+  address("server", config.server);
+  if (!config.metrics.empty()) address("metrics", config.metrics);
 }
 
 }  // namespace
@@ -140,6 +152,8 @@ Action parse_command_line(int argc, char** argv, Config& config) {
   app.add_option("--config", file, "TOML file; every key is also a flag");
   app.add_flag("--print-config", print, "print the resulting configuration as TOML and exit");
   app.add_flag("--version", version, "print the version and exit");
+  app.fallthrough();
+  const CLI::App* doctor = app.add_subcommand("doctor", "look at camera, model, GPU, clock, disk and link, say how to mend what is wrong, and exit");
   Config flags;
   std::vector<CLI::Option*> options;
   for (const Key& k : keys()) {
@@ -150,6 +164,8 @@ Action parse_command_line(int argc, char** argv, Config& config) {
               [&](int64_t Config::*f) { return app.add_option(name, flags.*f, k.help); },
               [&](double Config::*f) { return app.add_option(name, flags.*f, k.help); }},
         k.field));
+    // As usual, the last one given counts.
+    options.back()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   try {
     app.parse(argc, argv);
@@ -168,7 +184,7 @@ Action parse_command_line(int argc, char** argv, Config& config) {
     if (options[i]->count() > 0) std::visit([&](auto f) { config.*f = flags.*f; }, keys()[i].field);
   if (print) return Action::kPrintConfig;
   check(config);
-  return Action::kRun;
+  return doctor->parsed() ? Action::kDoctor : Action::kRun;
 }
 
 std::string to_toml(const Config& config) {

@@ -14,6 +14,7 @@ struct Config {
   std::string ca, cert, key;
   std::string state_dir = "state";
   std::string stats;  // file for figures of the run, written at exit
+  std::string metrics;  // host:port for metrics and health; empty: none
   std::string log_level = "info";
   bool realtime = false;
   int64_t source_timeout_s = 10;
@@ -30,7 +31,7 @@ struct Config {
   double token_bits_per_day = 0;
 };
 
-enum class Action { kRun, kPrintConfig, kExit };
+enum class Action { kRun, kDoctor, kPrintConfig, kExit };
 
 // Command line over file over defaults. Prints help and version itself. Throws Error(kUsage) with one line that names
 // the file, the key and what would be right.

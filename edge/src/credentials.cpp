@@ -52,7 +52,7 @@ Credentials load_credentials(const std::string& ca, const std::string& cert, con
                              const std::string& camera_id) {
   constexpr size_t limit = 1 << 20;
   Credentials c{read_file(ca, Exit::kCredentials, limit), read_file(cert, Exit::kCredentials, limit),
-                read_file(key, Exit::kCredentials, limit)};
+                read_file(key, Exit::kCredentials, limit), 0};
   read_certificate(ca, c.ca);
   const Cert own = read_certificate(cert, c.cert);
   const Key secret(PEM_read_bio_PrivateKey(memory(c.key).get(), nullptr, nullptr, nullptr));
@@ -62,6 +62,8 @@ Credentials load_credentials(const std::string& ca, const std::string& cert, con
   X509_NAME_get_text_by_NID(X509_get_subject_name(own.get()), NID_commonName, name, sizeof name);
   if (camera_id != name)
     throw fail(cert, std::string("common name is '") + name + "', expected the camera_id '" + camera_id + "'");
+  std::tm end{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(own.get()), &end)) c.expires = timegm(&end);
   return c;
 }
 

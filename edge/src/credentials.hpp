@@ -1,5 +1,6 @@
 // Certificates of the mutually authenticated uplink, checked before they are used.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -8,6 +9,7 @@ namespace ruyicam::edge {
 
 struct Credentials {
   std::string ca, cert, key;  // PEM
+  int64_t expires = 0;        // Unix time at which the device's own certificate does
   bool operator==(const Credentials&) const = default;
 };
 

@@ -21,6 +21,7 @@
 #include "files.hpp"
 #include "hex.hpp"
 #include "ledger.hpp"
+#include "operations.hpp"
 #include "pacer.hpp"
 #include "ruyicam/v1/uplink.pb.h"
 #include "spool.hpp"
@@ -108,14 +109,15 @@ class Trouble {
  public:
   void failed(const Error& error) {
     if (error.code() != Exit::kStorage) throw error;
-    if (!std::exchange(bad_, true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
+    if (!bad_.exchange(true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
   }
   void mended(const char* what) {
-    if (std::exchange(bad_, false)) spdlog::info("storage works again: {}", what);
+    if (bad_.exchange(false)) spdlog::info("storage works again: {}", what);
   }
+  bool now() const { return bad_; }
 
  private:
-  bool bad_ = false;
+  std::atomic<bool> bad_{false};
 };
 
 struct Keeper::State {
@@ -136,11 +138,14 @@ struct Keeper::State {
   // Paid for and not yet spent: the other process cannot send more than it has asked for.
   uint64_t paid_features = 0;
   std::map<uint64_t, uint32_t> paid_tokens;
-  uint64_t counts[3] = {};
+  std::atomic<uint64_t> counts[3] = {};
   bool done = false, signalled = false;
   int64_t shift_us = 0;
   Trouble ledger_trouble, spool_trouble;
-  uint64_t lost = 0;  // packets that could not be kept
+  std::atomic<uint64_t> lost{0};      // packets that could not be kept
+  std::atomic<bool> spent{false};     // the last charge asked for was refused
+  std::optional<OperationsServer> operations;
+  ServiceManager manager;
   std::optional<Error> failure;
   // The process that sees frames.
   std::atomic<bool> camera{false};  // it has said that its source is live
@@ -153,6 +158,9 @@ struct Keeper::State {
   State(const Config& c, const Bundle& b, CredentialFiles& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
       : config(c), bundle(b), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
     randombytes_buf(boot.data(), boot.size());
+    if (config.metrics.empty()) return;
+    operations.emplace(config.metrics);
+    spdlog::info("metrics and health on http://{}", operations->address());
   }
 
   void open_store() {
@@ -166,7 +174,10 @@ struct Keeper::State {
 
   void serve() {
     launcher.start(epoch);
+    manager.ready();
     while (true) {
+      if (operations) operations->serve([this] { return figures(); });
+      manager.alive([this] { return status(); });
       if (stop && !signalled) {
         launcher.interrupt();
         signalled = true;
@@ -321,7 +332,11 @@ struct Keeper::State {
     }
     const std::lock_guard lock(mutex);
     try {
-      if (!store->ledger.charge(c)) return false;
+      if (!store->ledger.charge(c)) {
+        spent = true;
+        return false;
+      }
+      spent = false;
     } catch (const Error& error) {
       if (!camera) throw;
       // What cannot be charged does not leave; a disk that is full may be mended.
@@ -414,34 +429,59 @@ struct Keeper::State {
     store->uplink.offer_certificates();
   }
 
-  void report() {
-    const LedgerTotals& t = store->ledger.totals();
-    const auto s = store->spool.stats();
-    const auto u = store->uplink.stats();
+  // What the stats file, the metrics and the health endpoint tell. Called by the serving thread only.
+  nlohmann::json figures() {
+    LedgerTotals t, before;
+    SpoolStats s;
+    UplinkStats u;
+    uint64_t pending = 0;
+    if (store) {
+      const std::lock_guard lock(mutex);
+      t = store->ledger.totals();
+      before = store->before;
+      s = store->spool.stats();
+      u = store->uplink.stats();
+      pending = store->spool.pending();
+    }
     const uint64_t ticks = counts[0] + counts[1] + counts[2];
     nlohmann::json all = latencies.summary();
     all.update(stages);
-    const nlohmann::json j = {
+    return {
         {"camera_id", config.camera_id},
         {"boot_id", hex(boot)},
+        {"bundle", bundle.name},
+        {"bundle_version", bundle.version},
+        {"source", ticking_since ? "ticking" : away_since ? "away" : "starting"},
+        {"storage", ledger_trouble.now() || spool_trouble.now() ? "failing" : "ok"},
+        {"budget", spent ? "spent" : "open"},
         {"ticks", ticks},
         {"seconds", double(ticks) / bundle.rate_hz},
-        {"released", counts[kFeatures]},
-        {"withheld_by_gate", counts[kWithheldByGate]},
-        {"withheld_by_ledger", counts[kWithheldByLedger]},
-        {"bits", t.bits() - store->before.bits()},
+        {"released", counts[kFeatures].load()},
+        {"withheld_by_gate", counts[kWithheldByGate].load()},
+        {"withheld_by_ledger", counts[kWithheldByLedger].load()},
+        {"bits", t.bits() - before.bits()},
         {"bits_per_release", bundle.bits_per_release},
         {"profile", bundle.profile},
         {"source_bytes", source_bytes},
         {"outages", {{"count", outages.count}, {"attempts", outages.attempts}, {"last_s", outages.last_s}, {"all_s", outages.all_s}}},
         {"clock", {{"filled", pacer ? pacer->filled() : 0}, {"late", pacer ? pacer->late() : 0}}},
-        {"ledger", {{"releases", t.releases}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}}},
-        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"damaged", s.damaged}, {"lost", lost}, {"recovered", s.recovered}, {"pending", store->spool.pending()}}},
-        {"uplink", {{"sent", u.sent}, {"acknowledged", u.acknowledged}, {"connections", u.connections}, {"failures", u.failures}}},
+        {"ledger", {{"releases", t.releases}, {"bits", t.bits()}, {"feature_bits", t.feature_bits}, {"token_bits", t.token_bits}, {"mu", std::sqrt(t.mu_squared)}, {"day_bits", t.day_bits}, {"day_bits_limit", lowered(bundle.budget, config).bits_per_day}}},
+        {"spool", {{"appended", s.appended}, {"acknowledged", s.acknowledged}, {"dropped", s.dropped}, {"torn", s.torn}, {"damaged", s.damaged}, {"lost", lost.load()}, {"recovered", s.recovered}, {"pending", pending}}},
+        {"uplink", {{"sent", u.sent}, {"acknowledged", u.acknowledged}, {"connections", u.connections}, {"failures", u.failures}, {"silent_s", u.silent_s}, {"certificate_expires", credentials.current()->expires}}},
         {"stages", all}};
-    spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", ticks, counts[kFeatures], counts[kWithheldByGate],
-                 counts[kWithheldByLedger], t.bits(), store->spool.pending());
+  }
+
+  void report() {
+    const nlohmann::json j = figures();
+    spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", j["ticks"].get<uint64_t>(), counts[kFeatures].load(),
+                 counts[kWithheldByGate].load(), counts[kWithheldByLedger].load(), j["ledger"]["bits"].get<double>(), j["spool"]["pending"].get<uint64_t>());
     if (!config.stats.empty()) write_file_atomic(config.stats, j.dump(2) + "\n");
+  }
+
+  std::string status() const {
+    if (away_since) return "the source is away";
+    if (!ticking_since) return "waiting for the source";
+    return std::to_string(store->spool.pending()) + " packets wait for " + config.server;
   }
 };
 
@@ -454,6 +494,7 @@ Keeper::~Keeper() = default;
 Exit Keeper::run() {
   State& s = *state_;
   s.serve();
+  s.manager.stopping();
   if (!s.store) {
     if (s.failure) throw *s.failure;
     return Exit::kOk;  // told to stop before the source gave anything

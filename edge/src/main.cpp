@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config.hpp"
+#include "doctor.hpp"
 #include "error.hpp"
 #include "isolation.hpp"
 #include "runtime.hpp"
@@ -43,17 +44,18 @@ int main(int argc, char** argv) {
   using namespace ruyicam::edge;
   try {
     Config config;
-    switch (parse_command_line(argc, argv, config)) {
-      case Action::kExit: return 0;
-      case Action::kPrintConfig: std::cout << to_toml(config); return 0;
-      case Action::kRun: break;
+    const Action action = parse_command_line(argc, argv, config);
+    if (action == Action::kExit) return 0;
+    if (action == Action::kPrintConfig) {
+      std::cout << to_toml(config);
+      return 0;
     }
     forbid_inspection(false);
     set_up_logging(config.log_level == "warn" ? "warning" : config.log_level);
     std::signal(SIGTERM, on_signal);
     std::signal(SIGINT, on_signal);
     std::signal(SIGXFSZ, SIG_IGN);
-    return int(run(config, stop));
+    return int(action == Action::kDoctor ? doctor(config, stop) : run(config, stop));
   } catch (const Error& error) {
     std::cerr << "ruyicam-edge: " << error.what() << "\n";
     return int(error.code());

@@ -168,6 +168,7 @@ void Uplink::connect_once() {
       }
       spool_.acknowledge(count);
       acknowledged_ += count;
+      heard_ = Clock::now().time_since_epoch();
     }
   };
   std::thread reader([&] {
@@ -225,7 +226,10 @@ bool Uplink::drain(int timeout_s, const std::atomic<bool>& give_up) {
   return spool_.empty();
 }
 
-UplinkStats Uplink::stats() const { return {sent_, acknowledged_, connections_, failures_}; }
+UplinkStats Uplink::stats() const { 
+  const std::chrono::duration<double> silent = Clock::now().time_since_epoch() - heard_.load();
+  return {sent_, acknowledged_, connections_, failures_, silent.count()};
+}
 
 std::string Uplink::problem() const {
   const std::lock_guard lock(mutex_);

@@ -16,6 +16,7 @@ namespace ruyicam::edge {
 
 struct UplinkStats {
   uint64_t sent = 0, acknowledged = 0, connections = 0, failures = 0;
+  double silent_s = 0;  // since the last acknowledgement, or since it was made
 };
 
 class Uplink {
@@ -49,6 +50,7 @@ class Uplink {
   Latencies& latencies_;
   std::atomic<bool> stop_{false}, finished_{false}, offer_{true};
   std::atomic<uint64_t> sent_{0}, acknowledged_{0}, connections_{0}, failures_{0};
+  std::atomic<std::chrono::steady_clock::duration> heard_{std::chrono::steady_clock::now().time_since_epoch()};
   mutable std::mutex mutex_;
   std::string problem_;
   bool renewed_ = false;
