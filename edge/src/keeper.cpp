@@ -220,11 +220,11 @@ struct Keeper::State {
     const bool tick = head.type == RecordType::kTokenWanted || head.type == RecordType::kFeaturesWanted || head.type == RecordType::kPacket;
     if (tick && !store) open_store();
     if (tick && !ticking_since) back();
+    if (tick && head.live == 2) camera = true;
     switch (head.type) {
       case RecordType::kTokenWanted:
       case RecordType::kFeaturesWanted: pipe.answer(charge(head)); break;
       case RecordType::kPacket:
-        if (head.live == 2) camera = true;
         head.values[0] += (double(monotonic_ns()) - head.values[1]) / 1000;
         if (epoch.first_ns == 0) epoch = {head.first_ns, head.time_us - head.number * 1000000u / uint64_t(bundle.rate_hz)};
         if (head.live && !pacer) start_clock();

@@ -1,6 +1,7 @@
 #include "launcher.hpp"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -175,6 +176,10 @@ class Launcher::Process {
 };
 
 Launcher::Launcher(const Config& config, const Bundle& bundle, size_t payload, const std::atomic<bool>& stop) : pipe_(-1, -1, payload) {
+  // Whole or not at all, also when its writer is killed.
+  if (sizeof(RecordHead) + payload > PIPE_BUF)
+    throw Error(Exit::kBundle, "the bundle's features take " + std::to_string(payload) + " bytes a tick, at most " +
+                                   std::to_string(PIPE_BUF - sizeof(RecordHead)) + " can be handed on");
   const Pipe commands, records, answers;
   child_ = spawn([&] { return Process(config, bundle, payload, stop, commands.read, records.write, answers.read).run(); });
   for (const int fd : {commands.read, records.write, answers.read}) ::close(fd);

@@ -103,6 +103,12 @@ class Vision {
     }
   }
 
+  uint16_t pace() const { return capture_.live() ? 2 : config_.realtime ? 1 : 0; }
+
+  bool ask(RecordType what, const Tick& tick, uint32_t token) {
+    return pipe_.ask({.type = what, .number = tick.number, .time_us = tick.captured_at_us, .token = token, .live = pace()});
+  }
+
   uint64_t time_of(uint64_t number) const { return epoch_.start_us + number * 1000000u / uint64_t(bundle_.rate_hz); }
 
   // A tick without a frame: it looked like nothing, and nothing of it leaves.
@@ -155,7 +161,7 @@ class Vision {
     if (bundle_.certified()) return push_block(std::move(tick));
     if (tick.seen) {
       // The gate must not act on a token that was not paid for: its decisions are seen outside.
-      tick.paid = pipe_.ask({.type = RecordType::kTokenWanted, .number = tick.number, .time_us = tick.captured_at_us, .token = tick.token});
+      tick.paid = ask(RecordType::kTokenWanted, tick, tick.token);
       if (!tick.paid) tick.token = 0;
     }
     tick.work_us = since_us(begun_ns_);
@@ -172,7 +178,7 @@ class Vision {
       block_ = block;
       // Charged for the end of the block, so that frames that come early or late do not move the budget's clock.
       tick.captured_at_us = time_of(block * uint64_t(bundle_.block_ticks));
-      tick.paid = pipe_.ask({.type = RecordType::kTokenWanted, .number = tick.number, .time_us = tick.captured_at_us, .token = worst_});
+      tick.paid = ask(RecordType::kTokenWanted, tick, worst_);
       if (tick.paid) tick.token = worst_;
       worst_ = 0;
     }
@@ -192,9 +198,9 @@ class Vision {
     Tick& tick = decision.tick;
     RecordHead head{.kind = tick.paid ? kWithheldByGate : kWithheldByLedger, .number = tick.number, .time_us = tick.captured_at_us,
                     .first_ns = epoch_.first_ns, .token = tick.token, .last = uint16_t(last),
-                    .live = uint16_t(capture_.live() ? 2 : config_.realtime ? 1 : 0)};
+                    .live = pace()};
     if (tick.seen && tick.paid && decision.open)
-      head.kind = pipe_.ask({.type = RecordType::kFeaturesWanted, .number = tick.number, .time_us = tick.captured_at_us}) ? kFeatures : kWithheldByLedger;
+      head.kind = ask(RecordType::kFeaturesWanted, tick, 0) ? kFeatures : kWithheldByLedger;
     packed_.assign(release_.packed_bytes(), 0);
     if (head.kind == kFeatures) release_.release(tick.features.data(), key_.data(), releases_++, packed_.data(), kernels::Backend::kSimd);
     sodium_memzero(tick.features.data(), tick.features.size() * sizeof(int16_t));
