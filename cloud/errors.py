@@ -18,6 +18,7 @@ class Exit(IntEnum):
     ADDRESS = 7
     UNDELIVERED = 8
     AUDIT = 9
+    RESTART = 10
 
 
 class RuyicamError(Exception):

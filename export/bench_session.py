@@ -101,7 +101,11 @@ class BenchSession:
             "database": f"sqlite:///{self.folder / 'server.db'}",
         } | self.server_keys
         path = self.folder / "server.toml"
-        path.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()))
+        tables = {k: v for k, v in keys.items() if isinstance(v, dict)}
+        lines = [f"{k} = {json.dumps(v)}" for k, v in keys.items() if k not in tables]
+        for name, table in tables.items():
+            lines += [f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in table.items())]
+        path.write_text("\n".join(lines) + "\n")
         return path
 
     def start_server(self) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,12 @@ from ruyicam.cloud.bundles import SCHEMA, bundle_id, read_manifest, refuse
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.privacy.profiles import ReleasePlan, release_plan
+from ruyicam.cloud.wire import BUNDLE_FILES
 from ruyicam.kernels import rounded_gaussian_cdf
 
 from .graph import OPSET, Op, export_graph, worst_error
 
-FILES = ("edge.onnx", "mapping.safetensors")
+FILES = tuple(f for f in BUNDLE_FILES if not f.startswith("manifest."))
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,27 @@ class ExportReport:
     opset: int
 
 
-def _manifest(family: Family, plan: ReleasePlan, name: str, version: str, folder: Path, opset: int, op: Op) -> dict:
+@dataclass(frozen=True)
+class Release:
+    """A bundle's place among others. version: for people. serial: rises from release to release; None takes the Unix
+    time. floor: the least serial that a device will run once this one has proved well there."""
+
+    version: str = "1"
+    serial: int | None = None
+    floor: int = 0
+
+
+def _manifest(family: Family, plan: ReleasePlan, name: str, release: Release, folder: Path, opset: int, op: Op) -> dict:
     c, params = family.config, family.mapping.params()
+    serial = int(time.time()) if release.serial is None else release.serial
+    if not 0 <= release.floor <= serial:
+        raise RuyicamError(Exit.USAGE, f"--floor is {release.floor}, expected 0 to the bundle's serial {serial}")
     return {
         "schema": SCHEMA,
         "name": name,
-        "version": version,
+        "version": release.version,
+        "serial": serial,
+        "floor": release.floor,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "tier": "edge",
         "labels": list(c.labels),
@@ -83,7 +100,7 @@ def export_bundle(
     out: Path,
     key: Ed25519PrivateKey,
     frames: np.ndarray,
-    version: str = "1",
+    release: Release | None = None,
     op: Op = "plain",
     plan: ReleasePlan | None = None,
 ) -> ExportReport:
@@ -114,7 +131,8 @@ def export_bundle(
         )
         # safetensors writes files that only their owner can read.
         (staging / "mapping.safetensors").chmod(0o644)
-        manifest = json.dumps(_manifest(family, plan, out.stem, version, staging, OPSET, op), indent=2).encode() + b"\n"
+        content = _manifest(family, plan, out.stem, release or Release(), staging, OPSET, op)
+        manifest = json.dumps(content, indent=2).encode() + b"\n"
         (staging / "manifest.json").write_bytes(manifest)
         (staging / "manifest.sig").write_bytes(key.sign(manifest))
         if out.exists():

@@ -72,6 +72,8 @@ def export(
     sign: Annotated[Path, typer.Option(help="Ed25519 private key, PEM; see 'ruyicam keys new'")],
     frames: Annotated[Path | None, typer.Option(help="clip to compare ONNX Runtime with PyTorch on")] = None,
     version: Annotated[str, typer.Option(help="version written into the manifest")] = "1",
+    serial: Annotated[int | None, typer.Option(help="rises from release to release; default: the time", min=0)] = None,
+    floor: Annotated[int, typer.Option(help="least serial that a device runs once this bundle has proved well", min=0)] = 0,
     op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own")] = "plain",
     profile: Annotated[str, typer.Option(help="what may leave: strict, standard or reasoning")] = "reasoning",
     visit_s: Annotated[float, typer.Option(help="length of a visit under strict and standard, seconds", min=0.1)] = 60,
@@ -82,7 +84,7 @@ def export(
     from ruyicam.cloud.keys import load_private_key
     from ruyicam.cloud.serve.app import load_family
 
-    from .bundle import export_bundle
+    from .bundle import Release, export_bundle
     from .demo import default_clip
     from .graph import OPS
 
@@ -90,7 +92,7 @@ def export(
         raise RuyicamError(Exit.USAGE, f"--op is {op}, expected {' or '.join(OPS)}")
     key, family = load_private_key(sign), load_family(model)
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
-    report = export_bundle(family, out, key, inputs, version, op, plan_of(family, profile, visit_s))
+    report = export_bundle(family, out, key, inputs, Release(version, serial, floor), op, plan_of(family, profile, visit_s))
     if as_json:
         print(
             json.dumps(
@@ -121,7 +123,7 @@ def verify(
 
     m = verify_bundle(bundle, load_public_key(key))
     p = m["privacy"]
-    console.print(f"{bundle}: good; {m['name']} {m['version']}, labels {', '.join(m['labels'])}")
+    console.print(f"{bundle}: good; {m['name']} {m['version']} (serial {m.get('serial', 0)}), labels {', '.join(m['labels'])}")
     console.print(
         f"profile {p['profile']}: at most {p['bits_per_release']:.1f} bits a release, "
         f"{p['bits_per_second']:.0f} a second, "

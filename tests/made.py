@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import av
 import numpy as np
 
 from ruyicam.cloud.family import FamilyConfig
+from ruyicam.cloud.keys import load_private_key
 from ruyicam.kernels import MappingParams
 
 SMALL = FamilyConfig(
@@ -56,3 +60,16 @@ def write_clip(path: Path, frames: int = 40, size: tuple[int, int] = (320, 240),
         for packet in stream.encode():
             container.mux(packet)
     return path
+
+
+def another_bundle(bundle: Path, out: Path, key: Path, files: dict[str, bytes] | None = None, **manifest) -> Path:
+    """A copy of a bundle with other files and other values in its manifest, signed anew."""
+    shutil.copytree(bundle, out)
+    content = json.loads((out / "manifest.json").read_text()) | manifest
+    for name, data in (files or {}).items():
+        (out / name).write_bytes(data)
+        content["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    raw = json.dumps(content, indent=2).encode()
+    (out / "manifest.json").write_bytes(raw)
+    (out / "manifest.sig").write_bytes(load_private_key(key).sign(raw))
+    return out

@@ -32,7 +32,8 @@ CAMERA_SOURCE = "pipeline:videotestsrc is-live=true ! video/x-raw,width=320,heig
 @pytest.fixture(scope="module")
 def session(tmp_path_factory, signed):
     """One server for all tests here: each has a state folder of its own."""
-    with BenchSession(default_model(), signed[0], signed[1], folder=tmp_path_factory.mktemp("operations") / "session") as running:
+    folder = tmp_path_factory.mktemp("operations") / "session"
+    with BenchSession(default_model(), signed[0], signed[1], folder=folder) as running:
         yield running
 
 
@@ -197,9 +198,8 @@ def test_as_a_user_without_privileges_and_without_new_code(session, made_clip, t
 
     command = session.edge_command(str(made_clip), home / "state", home / "stats.json")
     bare = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
-    done = subprocess.run(
-        [*bare, *command], preexec_fn=give_up, capture_output=True, text=True, timeout=60, env={"HOME": str(home), "PATH": os.environ["PATH"]}
-    )
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    done = subprocess.run([*bare, *command], preexec_fn=give_up, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     stats = json.loads((home / "stats.json").read_text())
     assert stats["ticks"] == stats["spool"]["acknowledged"] == 20
@@ -209,7 +209,8 @@ def test_the_package_holds_all_that_runs(session, made_clip, tmp_path):
     build = ROOT / "build" / "default"
     if not shutil.which("dpkg-deb") or not (build / "CPackConfig.cmake").is_file():
         pytest.skip("needs dpkg-deb and a build in build/default")
-    subprocess.run(["cpack", "--config", build / "CPackConfig.cmake", "-B", tmp_path], cwd=build, check=True, capture_output=True)
+    pack = ["cpack", "--config", build / "CPackConfig.cmake", "-B", tmp_path]
+    subprocess.run(pack, cwd=build, check=True, capture_output=True)
     (package,) = tmp_path.glob("ruyicam-edge_*.deb")
     subprocess.run(["dpkg-deb", "-x", package, tmp_path / "root"], check=True)
     depends = subprocess.run(["dpkg-deb", "-f", package, "Depends"], capture_output=True, text=True, check=True).stdout

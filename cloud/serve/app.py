@@ -24,6 +24,7 @@ from .api import make_api
 from .config import ServerConfig
 from .ingest import MAX_MESSAGE, Ingest
 from .metrics import EVENTS, LATENCY, REASONING, WINDOWS
+from .offers import Offer
 from .reasoner import WindowReasoner
 from .store import Store
 from .tls import server_credentials
@@ -62,11 +63,17 @@ class Service:
         self.config = config
         self.credentials = server_credentials(config.ca, config.cert, config.key)
         family = load_family(config.model)
-        infos = [read_bundle_info(path, config.public_key) for path in config.bundles]
+        # What is offered is welcome, too.
+        paths = [*config.bundles, *config.offers.values()]
+        infos = [read_bundle_info(path, config.public_key) for path in paths]
         for info in infos:
             if info.features != family.config.features or info.labels != family.config.labels:
                 raise RuyicamError(Exit.BUNDLE, f"bundle {info.name} does not belong to the model in {config.model}")
         self.bundles: dict[str, BundleInfo] = {info.id.hex(): info for info in infos}
+        self.offers = [
+            Offer(pattern, path, info.id)
+            for (pattern, path), info in zip(config.offers.items(), infos[len(config.bundles) :], strict=True)
+        ]
         self.store = Store(config.database)
         self.reasoner = WindowReasoner(family, self.bundles)
         self._wake = asyncio.Event()
@@ -106,7 +113,7 @@ class Service:
         http = _bind(self.config.http)
         # SO_REUSEPORT would let a second server take the port silently.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
-        server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set).handler(),))
+        server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set, self.offers).handler(),))
         host = self.config.grpc.rpartition(":")[0]
         # gRPC would say why in a log of its own, so the address is tried first.
         _bind(self.config.grpc).close()

@@ -19,6 +19,9 @@ class ServerConfig(BaseModel):
     model: Path = Field(description="checkpoint folder with config.json and model.safetensors")
     bundles: list[Path] = Field(min_length=1, description="bundles whose packets are welcome")
     public_key: Path = Field(description="PEM: Ed25519 key that they are signed with")
+    offers: dict[str, Path] = Field(
+        {}, description="what cameras are to run: pattern of camera ids to bundle; of patterns that fit the first counts"
+    )
     database: str = Field("sqlite:///ruyicam.db", description="SQLAlchemy URL")
     stride_ticks: int = Field(10, ge=1, description="ticks from one window to the next")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")

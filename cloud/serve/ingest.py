@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,9 +13,14 @@ from ruyicam.cloud.bundles import BundleInfo
 from ruyicam.cloud.privacy.certificate import CertificateError, read_certificate
 from ruyicam.cloud.wire import (
     CERTIFY,
+    FETCH,
+    KNOWS,
     METHOD,
     SERVICE,
     Ack,
+    BundleKnown,
+    BundlePart,
+    BundleRequest,
     Certified,
     FeaturePacket,
     Kind,
@@ -24,6 +29,7 @@ from ruyicam.cloud.wire import (
 )
 
 from .metrics import PACKETS, REJECTED
+from .offers import Offer, offer_for
 from .store import Store
 
 log = logging.getLogger("ruyicam.ingest")
@@ -44,8 +50,8 @@ def _camera_of(context: grpc.aio.ServicerContext) -> str:
 class Ingest:
     """The gRPC service `ruyicam.v1.Uplink`."""
 
-    def __init__(self, store: Store, bundles: dict[str, BundleInfo], wake: Callable[[], None]):
-        self.store, self.bundles, self.wake = store, bundles, wake
+    def __init__(self, store: Store, bundles: dict[str, BundleInfo], wake: Callable[[], None], offers: Sequence[Offer] = ()):
+        self.store, self.bundles, self.wake, self.offers = store, bundles, wake, offers
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be given to `server.add_generic_rpc_handlers`."""
@@ -55,7 +61,40 @@ class Ingest:
         certify = grpc.unary_unary_rpc_method_handler(
             self.certify, request_deserializer=bytes, response_serializer=Certified.SerializeToString
         )
-        return grpc.method_handlers_generic_handler(SERVICE, {METHOD: stream, CERTIFY: certify})
+        fetch = grpc.unary_stream_rpc_method_handler(
+            self.fetch, request_deserializer=bytes, response_serializer=BundlePart.SerializeToString
+        )
+        knows = grpc.unary_unary_rpc_method_handler(
+            self.knows, request_deserializer=bytes, response_serializer=BundleKnown.SerializeToString
+        )
+        calls = {METHOD: stream, CERTIFY: certify, FETCH: fetch, KNOWS: knows}
+        return grpc.method_handlers_generic_handler(SERVICE, calls)
+
+    async def _bundle_asked(self, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            return BundleRequest.FromString(raw).bundle_id
+        except DecodeError as error:
+            REJECTED.inc()
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def knows(self, raw: bytes, context: grpc.aio.ServicerContext):
+        """Whether packets of that bundle are welcome."""
+        return BundleKnown(known=(await self._bundle_asked(raw, context)).hex() in self.bundles)
+
+    async def fetch(self, raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator:
+        """The bundle that is offered to this camera, in pieces; nothing if it runs it, or none is."""
+        camera_id = _camera_of(context)
+        offer = offer_for(self.offers, camera_id, await self._bundle_asked(raw, context))
+        if offer is None:
+            return
+        log.info("camera %s: fetches %s", camera_id, offer.path)
+        pieces = offer.pieces()
+        try:
+            while piece := await asyncio.to_thread(next, pieces, None):
+                yield BundlePart(file=piece[0], data=piece[1])
+        except OSError as error:
+            log.error("offer %s: %s", offer.path, error)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the bundle cannot be read on the server")
 
     async def certify(self, raw: bytes, context: grpc.aio.ServicerContext):
         """Stores a session certificate whose signature and figures hold and whose key is that of the connection."""

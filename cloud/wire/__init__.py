@@ -17,9 +17,15 @@ for _file in descriptor_pb2.FileDescriptorSet.FromString(files(__package__).join
 SERVICE = "ruyicam.v1.Uplink"
 METHOD = "Stream"
 CERTIFY = "Certify"
+FETCH = "Fetch"
+KNOWS = "Knows"
+BUNDLE_FILES = ("manifest.json", "manifest.sig", "edge.onnx", "mapping.safetensors")
 FeaturePacket = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.FeaturePacket"))
 SessionCertificate = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.SessionCertificate"))
 Certified = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Certified"))
+BundleRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundleRequest"))
+BundleKnown = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundleKnown"))
+BundlePart = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundlePart"))
 Ack = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Ack"))
 
 

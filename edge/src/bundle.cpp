@@ -87,6 +87,9 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
   Bundle b;
   b.name = m.at("name");
   b.version = m.at("version");
+  b.serial = m.value("serial", uint64_t(0));
+  b.floor = m.value("floor", uint64_t(0));
+  if (b.floor > b.serial) throw std::invalid_argument("floor is above the bundle's own serial");
   b.labels = m.at("labels").get<std::vector<std::string>>();
   b.alphabet = m.at("alphabet").get<std::vector<std::string>>();
   const auto prior = m.at("token_prior").get<std::vector<double>>();

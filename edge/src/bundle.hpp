@@ -16,6 +16,7 @@ constexpr int kBundleSchema = 2;
 
 struct Bundle {
   std::string name, version;
+  uint64_t serial = 0, floor = 0;  // its place in the row of releases, and the least one that may follow it
   std::array<uint8_t, 16> id{};  // first half of the manifest's SHA-256
   std::vector<std::string> labels, alphabet;
   std::vector<double> token_bits;  // surprisal of each token under the public prior

@@ -24,6 +24,11 @@ struct Config {
   int64_t spool_max_bytes = 64 << 20;
   int64_t spool_max_hours = 0;
   int64_t packet_hold_ms = 500;
+  int64_t update_every_s = 0;  // 0: no updates
+  std::string update_folder;   // looked into as well as the server
+  int64_t update_floor = 0;
+  int64_t update_health_s = 30;
+  int64_t update_trial_s = 900;
   std::string witness;         // empty: witness.json in state_dir
   double bits_per_second = 0;  // 0: the bundle's ceiling; a smaller number lowers it
   double bits_per_day = 0;

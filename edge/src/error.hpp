@@ -16,6 +16,7 @@ enum class Exit {
   kStorage = 6,      // disk full, not writable, or damaged state
   kAddress = 7,      // port in use, or address that cannot be bound
   kUndelivered = 8,  // the source ended, but packets are still in the spool
+  kRestart = 10,     // an update was installed or taken back: start again (9 is the audit's)
 };
 
 class Error : public std::runtime_error {

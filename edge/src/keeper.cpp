@@ -26,6 +26,7 @@
 #include "ruyicam/v1/uplink.pb.h"
 #include "spool.hpp"
 #include "stats.hpp"
+#include "updater.hpp"
 #include "uplink.hpp"
 
 namespace ruyicam::edge {
@@ -122,6 +123,7 @@ class Trouble {
 
 struct Keeper::State {
   const Config& config;
+  Slots& slots;
   const Bundle& bundle;
   CredentialFiles& credentials;
   Launcher& launcher;
@@ -145,6 +147,8 @@ struct Keeper::State {
   std::atomic<uint64_t> lost{0};      // packets that could not be kept
   std::atomic<bool> spent{false};     // the last charge asked for was refused
   std::optional<OperationsServer> operations;
+  std::optional<Updater> updater;
+  bool restart = false;  // with another bundle
   ServiceManager manager;
   std::optional<Error> failure;
   // The process that sees frames.
@@ -153,11 +157,14 @@ struct Keeper::State {
   Outages outages;
   Backoff backoff{kFirstRetry, kLastRetry};
   std::optional<Clock::time_point> retry_at, away_since, ticking_since;
-  Clock::time_point heard = Clock::now();
+  const Clock::time_point begun = Clock::now();
+  Clock::time_point heard = begun;
 
-  State(const Config& c, const Bundle& b, CredentialFiles& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
-      : config(c), bundle(b), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
+  State(const Config& c, Slots& b, CredentialFiles& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
+      : config(c), slots(b), bundle(b.bundle()), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
     randombytes_buf(boot.data(), boot.size());
+    // One update at a time.
+    if (config.update_every_s > 0 && !slots.on_trial()) updater.emplace(config, credentials, slots);
     if (config.metrics.empty()) return;
     operations.emplace(config.metrics);
     spdlog::info("metrics and health on http://{}", operations->address());
@@ -178,12 +185,13 @@ struct Keeper::State {
     while (true) {
       if (operations) operations->serve([this] { return figures(); });
       manager.alive([this] { return status(); });
-      if (stop && !signalled) {
+      judge_bundle();
+      if (ending() && !signalled) {
         launcher.interrupt();
         signalled = true;
       }
       if (retry_at) {
-        if (stop) return;
+        if (ending()) return;
         if (Clock::now() >= *retry_at) {
           retry_at.reset();
           launcher.start(epoch);
@@ -206,6 +214,28 @@ struct Keeper::State {
       } else {
         take(*record);
       }
+    }
+  }
+
+  bool ending() const { return stop || restart; }
+
+  // A packet of this boot is at the server, which so knows the bundle.
+  bool delivers() const { return store && store->uplink.stats().acknowledged > store->spool.stats().recovered; }
+
+  // Another bundle is installed; or the one on trial is kept, or taken back.
+  void judge_bundle() {
+    if (restart) return;
+    if (updater && updater->installed()) {
+      spdlog::info("update: ending, to be started again with the new bundle");
+      restart = true;
+    }
+    if (!slots.on_trial()) return;
+    const auto now = Clock::now();
+    if (ticking_since && now > *ticking_since + std::chrono::seconds(config.update_health_s) && delivers()) {
+      slots.confirm();
+    } else if (now > begun + std::chrono::seconds(config.update_trial_s)) {
+      slots.reject("it did not prove well in " + std::to_string(config.update_trial_s) + " s", false);
+      restart = true;
     }
   }
 
@@ -265,15 +295,15 @@ struct Keeper::State {
       failure.emplace(Exit::kSource, why);
       done = false;
     }
-    if (!done && !failure && !stop)
+    if (!done && !failure && !ending())
       failure.emplace(Exit::kInternal, store ? "the process that sees frames ended unexpectedly"
                                              : "the process that sees frames ended without a word");
     const bool known_live = camera || is_live(config.source);
     const bool wanted = config.source_retry == "always" || (config.source_retry == "seen" && camera);
     const bool mendable = done || !failure || failure->code() == Exit::kSource || (failure->code() == Exit::kInternal && camera);
     // Who stops it does not ask how the camera is.
-    if (stop && known_live && mendable) failure.reset();
-    if (stop || !known_live || !wanted || !mendable) return false;
+    if (ending() && known_live && mendable) failure.reset();
+    if (ending() || !known_live || !wanted || !mendable) return false;
     const auto now = Clock::now();
     if (ticking_since && now - *ticking_since > kHeld) backoff.reset();
     if (!away_since) {
@@ -485,9 +515,9 @@ struct Keeper::State {
   }
 };
 
-Keeper::Keeper(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
+Keeper::Keeper(const Config& config, Slots& slots, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
                const std::atomic<bool>& stop)
-    : state_(std::make_unique<State>(config, bundle, credentials, launcher, packed_bytes, stop)) {}
+    : state_(std::make_unique<State>(config, slots, credentials, launcher, packed_bytes, stop)) {}
 
 Keeper::~Keeper() = default;
 
@@ -497,11 +527,12 @@ Exit Keeper::run() {
   s.manager.stopping();
   if (!s.store) {
     if (s.failure) throw *s.failure;
+    if (s.restart) return Exit::kRestart;
     return Exit::kOk;  // told to stop before the source gave anything
   }
   if (s.pacer) s.pacer->finish();
   s.check();
-  const bool stopped = s.stop;
+  const bool stopped = s.ending();
   s.store->ledger.close();
   s.certify(true);
   static const std::atomic<bool> never{false};
@@ -509,6 +540,9 @@ Exit Keeper::run() {
   s.check();
   s.report();
   if (s.failure) throw *s.failure;
+  if (s.restart) return Exit::kRestart;
+  // A source that has an end was read to it.
+  if (s.slots.on_trial() && s.done && delivered) s.slots.confirm();
   if (delivered || s.stop) return Exit::kOk;
   throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(s.store->spool.pending()) + " packets are not acknowledged by " +
                                       s.config.server + "; they stay in the spool");

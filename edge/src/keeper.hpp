@@ -3,21 +3,21 @@
 #include <atomic>
 #include <memory>
 
-#include "bundle.hpp"
 #include "config.hpp"
 #include "credentials.hpp"
 #include "error.hpp"
 #include "launcher.hpp"
+#include "slots.hpp"
 
 namespace ruyicam::edge {
 
 class Keeper {
  public:
-  Keeper(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
+  Keeper(const Config& config, Slots& slots, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
          const std::atomic<bool>& stop);
   ~Keeper();
   // Has the process that sees frames started, again when a live source fails (see `source_retry`), serves it until it is
-  // done, and delivers what is left. Throws Error with the code and line that the program ends with.
+  // done, and delivers what is left. kRestart: an update is installed, or a bundle on trial was taken back. Throws Error with the code and line that the program ends with.
   Exit run();
 
  private:

@@ -9,7 +9,7 @@
 namespace ruyicam::edge {
 
 // Runs until the source ends or `stop` is set. Returns kOk, or kUndelivered if the source ended and packets are still
-// in the spool after drain_timeout_s. Throws Error for everything that the README's exit codes name.
+// in the spool after drain_timeout_s; kRestart if another bundle is to be run from now on. Throws Error for everything that the README's exit codes name.
 Exit run(const Config& config, const std::atomic<bool>& stop);
 
 }  // namespace ruyicam::edge
