@@ -34,10 +34,10 @@ def audit(
     from ruyicam.cloud.audit.report import write_report
     from ruyicam.cloud.audit.run import QUICK, Audit, Findings, Scale, verdict
     from ruyicam.cloud.data.store import default_cache
-    from ruyicam.cloud.serve.app import load_family
+    from ruyicam.cloud.family.load import load_family
 
     from .audit_device import device as attack_device
-    from .demo import default_model
+    from .defaults import default_model
 
     model = model or default_model()
     family = load_family(model)

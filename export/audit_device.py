@@ -13,7 +13,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
 from .bench_session import BenchSession
-from .demo import default_clip
+from .defaults import default_clip
 from .evaluate import export_throwaway
 from .line import Line
 

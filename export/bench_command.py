@@ -78,7 +78,7 @@ def edge(
 ) -> None:
     """The device on one core beside a plain Python loop: latency, throughput, memory, start."""
     from .bench_edge import bench_edge
-    from .demo import default_clip, default_model
+    from .defaults import default_clip, default_model
     from .rl_command import COLUMNS
 
     with (

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,18 @@ class BenchSession:
         if self.server.stdout:
             self.server.stdout.close()
         self.server = None
+
+    def reload_server(self) -> None:
+        """Has the server take up bundles and offers of `server_keys` anew. Raises RuyicamError(USAGE) with its reason."""
+        self.server_config()
+        log = self.folder / "server.log"
+        before = log.stat().st_size
+        assert self.server is not None
+        self.server.send_signal(signal.SIGHUP)
+        while b"reloaded" not in (said := log.read_bytes()[before:]):
+            time.sleep(0.01)
+        if b"not reloaded" in said:
+            raise RuyicamError(Exit.USAGE, said.decode().strip())
 
     def get(self, path: str) -> Any:
         """JSON of a GET on the server's API."""

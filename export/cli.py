@@ -81,18 +81,19 @@ def export(
 ) -> None:
     """Make a signed device bundle of a checkpoint."""
     from ruyicam.cloud.data.clips import model_input
+    from ruyicam.cloud.family.load import load_family
     from ruyicam.cloud.keys import load_private_key
-    from ruyicam.cloud.serve.app import load_family
 
     from .bundle import Release, export_bundle
-    from .demo import default_clip
+    from .defaults import default_clip
     from .graph import OPS
 
     if op not in OPS:
         raise RuyicamError(Exit.USAGE, f"--op is {op}, expected {' or '.join(OPS)}")
     key, family = load_private_key(sign), load_family(model)
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
-    report = export_bundle(family, out, key, inputs, Release(version, serial, floor), op, plan_of(family, profile, visit_s))
+    plan = plan_of(family.config, profile, visit_s)
+    report = export_bundle(family, out, key, inputs, Release(version, serial, floor), op, plan)
     if as_json:
         print(
             json.dumps(
@@ -161,12 +162,15 @@ def certs_new(
 
 @app.command()
 def serve(config: Annotated[Path, typer.Option(help="server.toml")]) -> None:
-    """Take in features, reason, and offer events."""
-    from ruyicam.cloud.serve.app import serve as run
+    """Take in features, reason, and offer events. SIGHUP: take up bundles and offers of the configuration anew."""
     from ruyicam.cloud.serve.config import ServerConfig
     from ruyicam.cloud.toml import load_toml
 
-    run(load_toml(ServerConfig, config))
+    load_toml(ServerConfig, config)
+    # Only now, as it takes seconds to load.
+    from ruyicam.cloud.serve.app import serve as run
+
+    run(lambda: load_toml(ServerConfig, config))
 
 
 @app.command()

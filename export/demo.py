@@ -9,34 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ruyicam.cloud.errors import Exit, RuyicamError
-from ruyicam.cloud.serve.app import load_family
 
 from .bench_session import BenchSession
-from .evaluate import export_throwaway
+from .defaults import default_clip, default_model
 
-_ROOT = Path(__file__).resolve().parent.parent
-# Looked for in this order where no clip is named: the shared clips beside a checkout, then Debian's opencv-doc.
-_CLIPS = (
-    _ROOT.parent / "shared/data/surveillance/val/fight/fi001.mp4",
-    Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi"),
-)
 STAGES = ("capture", "preprocess", "encoder", "mapping", "tick", "release", "spool", "uplink")
-
-
-def default_clip() -> Path:
-    """A real clip that this machine has; RuyicamError(SOURCE) if it has none."""
-    for path in _CLIPS:
-        if path.is_file():
-            return path
-    raise RuyicamError(Exit.SOURCE, "no clip found: name one with --clip, or install the package opencv-doc")
-
-
-def default_model() -> Path:
-    """The checkpoint that stands in the repository; RuyicamError(USAGE) if it is not there."""
-    model = _ROOT / "cloud" / "checkpoints" / "camera"
-    if not (model / "model.safetensors").is_file():
-        raise RuyicamError(Exit.USAGE, f"there is no checkpoint in {model}; name one with --model")
-    return model
 
 
 def run_demo(source: str | None, model: Path | None, edge: Path | None) -> dict:
@@ -46,6 +23,11 @@ def run_demo(source: str | None, model: Path | None, edge: Path | None) -> dict:
     is_file = "://" not in source and not source.startswith(("pipeline:", "v4l2:"))
     if is_file and not Path(source).is_file():
         raise RuyicamError(Exit.SOURCE, f"source {source}: no such file")
+    # They take seconds to load; a clip that is not there is said at once.
+    from ruyicam.cloud.family.load import load_family
+
+    from .evaluate import export_throwaway
+
     family = load_family(model)
     with tempfile.TemporaryDirectory(prefix="ruyicam-demo-") as scratch:
         folder = Path(scratch)

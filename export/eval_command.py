@@ -77,7 +77,7 @@ def _bar() -> Progress:
 
 def _one(model: Path, data: list[Path], through: str, edge: Path | None, questions: int, cache: Path | None) -> dict:
     from ruyicam.cloud.data.clips import find_clips
-    from ruyicam.cloud.serve.app import load_family
+    from ruyicam.cloud.family.load import load_family
     from ruyicam.cloud.training.ask import ask_family
     from ruyicam.cloud.training.validate import validate
 

@@ -32,12 +32,12 @@ def run_config(path: Path, mapping: bool = True):
     return settings.model_copy(update={"model": settings.model.model_copy(update={"mapping": without})})
 
 
-def plan_of(family, profile: str, visit_s: float):
-    """The ReleasePlan of a profile for a family; RuyicamError(USAGE) with one line if there is no such profile."""
+def plan_of(config, profile: str, visit_s: float):
+    """The ReleasePlan of a profile for a FamilyConfig; RuyicamError(USAGE) with one line if there is no such profile."""
     from ruyicam.cloud.privacy.profiles import release_plan
 
     try:
-        return release_plan(family.config, profile, visit_s)
+        return release_plan(config, profile, visit_s)
     except ValueError as error:
         raise RuyicamError(Exit.USAGE, str(error)) from error
 

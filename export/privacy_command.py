@@ -35,20 +35,20 @@ def calculator(
     """From a profile and a stay to the cap on singling someone out, the bits, and epsilon. Says when a cap is vacuous."""
     if context.invoked_subcommand is not None:
         return
+    from ruyicam.cloud.family import FamilyConfig
     from ruyicam.cloud.privacy.calculator import exposure
     from ruyicam.cloud.privacy.calculator import plot as draw
     from ruyicam.cloud.privacy.profiles import PROFILES
-    from ruyicam.cloud.serve.app import load_family
 
-    from .demo import default_model
+    from .defaults import default_model
 
-    family = load_family(model or default_model())
-    rate = family.config.input.rate_hz
+    config = FamilyConfig.of_checkpoint(model or default_model())
+    rate = config.input.rate_hz
     kappa = 1 / candidates if prior is None else prior
-    plans = {name: plan_of(family, name, visit_s) for name in profile or PROFILES}
+    plans = {name: plan_of(config, name, visit_s) for name in profile or PROFILES}
 
     def figures(name: str, length: float):
-        return exposure(plans[name], rate, kappa, length, cameras, family.config.window / rate, delta, prior is None)
+        return exposure(plans[name], rate, kappa, length, cameras, config.window / rate, delta, prior is None)
 
     try:
         rows = {name: [figures(name, m) for m in minutes or _MINUTES] for name in plans}

@@ -168,9 +168,9 @@ def load_task(
         raise RuyicamError(Exit.USAGE, f"--task is {name}, expected behaviour, gsm8k or arithmetic")
     from ruyicam.cloud.bppo.tasks.behaviour import Behaviour
     from ruyicam.cloud.data.store import default_cache
-    from ruyicam.cloud.serve.app import load_family
+    from ruyicam.cloud.family.load import load_family
 
-    from .demo import default_model
+    from .defaults import default_model
 
     family = load_family(Path(model) if model else default_model())
     task = Behaviour(family, {"train": scenes, "test": -(-tests // 2)}, cache or default_cache())

@@ -12,7 +12,7 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.keys import load_private_key, new_keys
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

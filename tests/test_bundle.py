@@ -54,7 +54,7 @@ def edge_says(bundle: Path, public: Path, folder: Path, **flags) -> tuple[int, s
 
 
 def test_export_through_the_command_line(tmp_path, made_clip):
-    from ruyicam.export.demo import default_model
+    from ruyicam.export.defaults import default_model
 
     run = lambda *a: subprocess.run([RUYICAM, *map(str, a)], capture_output=True, text=True, timeout=120)  # noqa: E731
     assert run("keys", "new", tmp_path / "dev").returncode == 0

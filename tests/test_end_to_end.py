@@ -25,7 +25,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.serve.tls import server_credentials
 from ruyicam.cloud.wire import CERTIFY, METHOD, SERVICE, Ack, Certified, FeaturePacket, packet_size
 from ruyicam.export.bench_session import CAMERA, BenchSession
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 from ruyicam.export.line import Line
 from ruyicam.export.pki import Authority
 

@@ -22,7 +22,7 @@ from ruyicam.cloud.privacy.certificate import load_certificate
 from ruyicam.cloud.privacy.profiles import CERTIFIED, release_plan
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 _IPC_LOCK, _SYS_PTRACE = 1 << 14, 1 << 19
 

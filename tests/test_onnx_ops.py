@@ -19,7 +19,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.keys import load_private_key
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 from ruyicam.export.graph import operator_library
 from ruyicam.kernels import Mapping, MappingParams, reference
 from ruyicam.kernels.torch_ops import project

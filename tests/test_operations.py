@@ -22,7 +22,7 @@ from test_isolation import child_of
 
 from ruyicam.cloud.errors import Exit
 from ruyicam.export.bench_session import CAMERA, BenchSession
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "edge" / "packaging" / "ruyicam-edge@.service"

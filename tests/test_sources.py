@@ -17,7 +17,7 @@ from test_isolation import _SYS_PTRACE, child_of, children_of, status
 
 from ruyicam.cloud.errors import Exit
 from ruyicam.export.bench_session import BenchSession
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 PYTHON = "/usr/bin/python3"
 

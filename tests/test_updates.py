@@ -13,9 +13,9 @@ from made import another_bundle
 from test_end_to_end import one_line, run_edge, spooled, wait_for
 
 from ruyicam.cloud.bundles import bundle_id
-from ruyicam.cloud.errors import Exit
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.export.bench_session import BenchSession
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 CAMERA_SOURCE = "pipeline:videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=20/1"
 # One look a second, and a second of good work is enough.
@@ -49,9 +49,8 @@ def session(tmp_path_factory, signed, bundles):
 
 def offer(session: BenchSession, bundle: Path | None) -> None:
     """The server offers that bundle, and only it, to all cameras."""
-    session.stop_server()
-    session.server_keys["offers"] = {"camera-*": str(bundle)} if bundle else {}
-    session.start_server()
+    session.server_keys["offers"] = {"nobody": str(bundle), "camera-*": str(bundle)} if bundle else {}
+    session.reload_server()
 
 
 def identity(bundle: Path) -> str:
@@ -230,3 +229,11 @@ def test_one_that_ends_the_program_is_taken_back(session, bundles, tmp_path):
     device.says("did not prove well in 3 starts")
     device.stop(process)
     assert device.slots()["tries"] == {identity(bundles["newer"]): 3}
+
+
+def test_a_server_that_is_told_to_take_up_nonsense_goes_on(session, bundles, tmp_path):
+    offer(session, bundles["newer"])
+    with pytest.raises(RuyicamError, match="none"):
+        offer(session, tmp_path / "none.ruyicam")
+    device = Device(session, tmp_path / "state")
+    device.ends(device.start(), Exit.RESTART)

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# Output channels of each stage and its number of bottlenecks; every stage halves the picture.
-STAGES = ((32, 1), (64, 3), (128, 3))
-STRIDE = 2 ** (len(STAGES) + 1)
+from .config import STAGES
+
 # The published detector saw pixels of 0 to 255; the preprocessing's luma is centred on 0.
 _GREY = 128.0
 

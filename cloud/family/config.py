@@ -6,9 +6,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.privacy.bounds import bits_per_release
 
-from .backbone import STRIDE
+# The backbone's output channels of each stage and its number of bottlenecks; every stage halves the picture.
+STAGES = ((32, 1), (64, 3), (128, 3))
+STRIDE = 2 ** (len(STAGES) + 1)
 
 
 class _Strict(BaseModel):
@@ -142,6 +145,16 @@ class FamilyConfig(_Strict):
     def bits_per_release(self) -> float:
         """Bound on I(picture; features) of one tick."""
         return bits_per_release(self.features, self.mapping.clip, self.mapping.sigma)
+
+    @classmethod
+    def of_checkpoint(cls, folder: Path) -> FamilyConfig:
+        """That of a checkpoint folder; RuyicamError(USAGE) with one line if it is none."""
+        try:
+            return cls.load(folder / "config.json")
+        except OSError as error:
+            raise RuyicamError(Exit.USAGE, f"model {folder}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise RuyicamError(Exit.USAGE, f"model {folder}: not a checkpoint: {str(error).splitlines()[0]}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> FamilyConfig:

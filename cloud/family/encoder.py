@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .backbone import STRIDE, Backbone
-from .config import FamilyConfig
+from .backbone import Backbone
+from .config import STRIDE, FamilyConfig
 
 # Motion energies are kept at half of the backbone's stride, so each of its places has 2 x 2 of either difference.
 _MOTION = 2 * 4

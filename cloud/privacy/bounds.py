@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr, ndtri
 
 # From here on a cap says nothing.
 VACUOUS = 0.99
@@ -53,7 +53,7 @@ def cap(kappa: float, mu: float, token_bits: float = 0.0) -> float:
     before = min(0.0, math.log2(kappa) + token_bits)
     if before == 0:
         return 1.0
-    return float(norm.cdf(norm.ppf(2.0**before) + mu))
+    return float(ndtr(ndtri(2.0**before) + mu))
 
 
 def fano_cap(candidates: int, bits: float) -> float:
@@ -73,8 +73,8 @@ def delta(epsilon: float, mu: float) -> float:
     if mu == 0:
         return 0.0
     # exp(e) overflows long before its product with the tail does.
-    tail = math.exp(min(0.0, epsilon + float(norm.logcdf(-epsilon / mu - mu / 2))))
-    return max(0.0, float(norm.cdf(-epsilon / mu + mu / 2)) - tail)
+    tail = math.exp(min(0.0, epsilon + float(log_ndtr(-epsilon / mu - mu / 2))))
+    return max(0.0, float(ndtr(-epsilon / mu + mu / 2)) - tail)
 
 
 def epsilon(mu: float, delta_: float = 1e-6) -> float:

@@ -9,37 +9,25 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import grpc
-import torch
 import uvicorn
 
 from ruyicam.cloud.bundles import BundleInfo, read_bundle_info
 from ruyicam.cloud.errors import Exit, RuyicamError
-from ruyicam.cloud.family import Family
+from ruyicam.cloud.family import FamilyConfig
 
 from .api import make_api
 from .config import ServerConfig
 from .ingest import MAX_MESSAGE, Ingest
 from .metrics import EVENTS, LATENCY, REASONING, WINDOWS
 from .offers import Offer
-from .reasoner import WindowReasoner
 from .store import Store
 from .tls import server_credentials
 
 log = logging.getLogger("ruyicam.serve")
-
-
-def load_family(path: Path) -> Family:
-    """A checkpoint folder; RuyicamError(USAGE) with one line if it is none."""
-    try:
-        return Family.from_pretrained(path)
-    except OSError as error:
-        raise RuyicamError(Exit.USAGE, f"model {path}: {error.strerror or error}") from error
-    except Exception as error:
-        raise RuyicamError(Exit.USAGE, f"model {path}: not a checkpoint: {str(error).splitlines()[0]}") from error
 
 
 def _bind(address: str) -> socket.socket:
@@ -58,25 +46,49 @@ def _bind(address: str) -> socket.socket:
 class Service:
     """Everything between the two sockets."""
 
-    def __init__(self, config: ServerConfig):
-        """Loads and checks all that the configuration names. Raises RuyicamError."""
-        self.config = config
+    def __init__(self, config: ServerConfig, reread: Callable[[], ServerConfig] | None = None):
+        """Loads and checks all that the configuration names; `reread` gives it anew on SIGHUP. Raises RuyicamError."""
+        self.config, self.reread = config, reread
         self.credentials = server_credentials(config.ca, config.cert, config.key)
-        family = load_family(config.model)
-        # What is offered is welcome, too.
-        paths = [*config.bundles, *config.offers.values()]
-        infos = [read_bundle_info(path, config.public_key) for path in paths]
-        for info in infos:
-            if info.features != family.config.features or info.labels != family.config.labels:
-                raise RuyicamError(Exit.BUNDLE, f"bundle {info.name} does not belong to the model in {config.model}")
-        self.bundles: dict[str, BundleInfo] = {info.id.hex(): info for info in infos}
-        self.offers = [
-            Offer(pattern, path, info.id)
-            for (pattern, path), info in zip(config.offers.items(), infos[len(config.bundles) :], strict=True)
-        ]
+        self.bundles: dict[str, BundleInfo] = {}
+        self.offers: list[Offer] = []
+        self._family_config = FamilyConfig.of_checkpoint(config.model)
+        self._load_bundles(config)
         self.store = Store(config.database)
-        self.reasoner = WindowReasoner(family, self.bundles)
+        self.http = _bind(config.http)
+        # gRPC would say why in a log of its own, so the address is tried first.
+        _bind(config.grpc).close()
+        # Last, as they take seconds to load: whatever is wrong above is said at once.
+        import torch
+
+        from ruyicam.cloud.family.load import load_family
+
+        from .reasoner import WindowReasoner
+
+        torch.set_num_threads(1)
+        self.reasoner = WindowReasoner(load_family(config.model), self.bundles)
         self._wake = asyncio.Event()
+
+    def _load_bundles(self, config: ServerConfig) -> None:
+        # What is offered is welcome, too.
+        infos = [read_bundle_info(path, config.public_key) for path in (*config.bundles, *config.offers.values())]
+        model = self._family_config
+        for info in infos:
+            if info.features != model.features or info.labels != model.labels:
+                raise RuyicamError(Exit.BUNDLE, f"bundle {info.name} does not belong to the model in {config.model}")
+        offered = zip(config.offers.items(), infos[len(config.bundles) :], strict=True)
+        # In place, and only now that all is good: ingest and reasoner hold them. None is forgotten: its packets may still come.
+        self.bundles.update({info.id.hex(): info for info in infos})
+        self.offers[:] = [Offer(pattern, path, info.id) for (pattern, path), info in offered]
+
+    def reload(self) -> None:
+        """Takes up `bundles` and `offers` from the configuration file; what is wrong with it is logged, and all stays."""
+        try:
+            if self.reread is not None:
+                self._load_bundles(self.reread())
+                log.info("reloaded: %d bundles known, %d offered", len(self.bundles), len(self.offers))
+        except RuyicamError as error:
+            log.error("not reloaded: %s", error)
 
     def read_pending(self) -> int:
         """Reads one batch of windows; returns how many there were."""
@@ -110,13 +122,11 @@ class Service:
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT; prints one line with both addresses when ready."""
-        http = _bind(self.config.http)
+        http = self.http
         # SO_REUSEPORT would let a second server take the port silently.
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
         server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set, self.offers).handler(),))
         host = self.config.grpc.rpartition(":")[0]
-        # gRPC would say why in a log of its own, so the address is tried first.
-        _bind(self.config.grpc).close()
         try:
             port = server.add_secure_port(self.config.grpc, self.credentials)
         except RuntimeError as error:
@@ -128,6 +138,7 @@ class Service:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         tasks = [asyncio.create_task(self._reason()), asyncio.create_task(web.serve(sockets=[http]))]
         print(
             f"ruyicam serve: ready grpc={host}:{port} http={http.getsockname()[0]}:{http.getsockname()[1]}",
@@ -148,14 +159,14 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def serve(config: ServerConfig) -> None:
-    """Runs the service until it is told to stop. Raises RuyicamError for what cannot be loaded or bound."""
+def serve(reread: Callable[[], ServerConfig]) -> None:
+    """Runs the service of the configuration that `reread` gives until it is told to stop; on SIGHUP bundles and offers are
+    taken from it anew. Raises RuyicamError for what cannot be loaded or bound."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    torch.set_num_threads(1)
 
     async def main() -> None:
-        await Service(config).run()
+        await Service(reread(), reread).run()
 
     asyncio.run(main())

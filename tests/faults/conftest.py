@@ -7,7 +7,7 @@ from account import RECOVERED
 from bad_link import BadLink
 
 from ruyicam.export.bench_session import BenchSession
-from ruyicam.export.demo import default_model
+from ruyicam.export.defaults import default_model
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
