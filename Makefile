@@ -3,10 +3,11 @@
 # make test-faults               a device in the field: kills, bad links, full disks, torn writes, clocks that jump (as root)
 # make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
 # make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
-# make fuzz [SECONDS=600]        the fuzz targets, so long each (clang++-19)
+# make fuzz [SECONDS=600] [TARGETS=edge/bundle]   the fuzz targets of kernels and edge, so long each (Debian, as root)
 # All do their own set-up first (make setup); a second run installs and builds nothing.
 .PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz proto clean
 SECONDS ?= 600
+TARGETS ?= kernels/mapping kernels/preprocess $(addprefix edge/,bundle config credentials ledger records slots spool wire)
 .DELETE_ON_ERROR:
 
 setup:
@@ -37,12 +38,15 @@ test-aarch64: setup
 	  ctest --preset $$preset --no-tests=error || exit 1; \
 	done
 
-fuzz:
-	@cmake --preset fuzz > /dev/null && cmake --build build/fuzz > /dev/null
-	@for target in mapping preprocess; do \
-	  mkdir -p build/fuzz/corpus/$$target; \
-	  build/fuzz/kernels/$${target}_fuzz -max_total_time=$(SECONDS) -max_len=8192 -timeout=30 \
-	    -artifact_prefix=build/fuzz/$$target- build/fuzz/corpus/$$target || exit 1; \
+fuzz: setup
+	@bash setup/fuzz.sh
+	@cmake --preset fuzz > build/configure.log && cmake --build build/fuzz > build/build.log || { tail -n 40 build/build.log; exit 1; }
+	@for target in $(TARGETS); do \
+	  name=$$(basename $$target); \
+	  mkdir -p build/fuzz/corpus/$$name; \
+	  echo "fuzz: $$target"; \
+	  build/fuzz/$${target}_fuzz -max_total_time=$(SECONDS) -max_len=16384 -timeout=30 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name $$(ls -d $$(dirname $$target)/fuzz/seeds/$$name 2> /dev/null) || exit 1; \
 	done
 
 # Renews the description of the wire that the Python side reads.

@@ -83,7 +83,7 @@ void check_noise(const std::vector<uint64_t>& cdf, double sigma) {
   if (half / sigma < 8.5) throw std::invalid_argument("noise table ends before the tail is negligible");
 }
 
-Bundle parse(const json& m, const std::string& onnx, const std::string& tensors) {
+Bundle parse(const json& m, std::string onnx, const std::string& tensors) {
   Bundle b;
   b.name = m.at("name");
   b.version = m.at("version");
@@ -150,7 +150,7 @@ Bundle parse(const json& m, const std::string& onnx, const std::string& tensors)
                                 std::to_string(bound));
   b.noise_hash = sha256(k.noise_cdf.data(), k.noise_cdf.size() * sizeof(uint64_t));
   b.prior_hash = sha256(prior.data(), prior.size() * sizeof(double));
-  b.onnx = onnx;
+  b.onnx = std::move(onnx);
   return b;
 }
 
@@ -176,26 +176,32 @@ Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::p
       crypto_sign_verify_detached(reinterpret_cast<const uint8_t*>(signature.data()),
                                   reinterpret_cast<const uint8_t*>(manifest.data()), manifest.size(), key.data()) != 0)
     throw refuse("the signature does not fit the manifest and " + public_key.string());
+  const auto part = [&](const std::string& name, const std::string& digest) {
+    std::string bytes = read_file(folder / name, Exit::kBundle, size_t(256) << 20);
+    if (hex(sha256(bytes.data(), bytes.size())) != digest) throw refuse(name + " does not have the hash that the manifest gives");
+    return bytes;
+  };
+  try {
+    return parse_bundle(manifest, part);
+  } catch (const std::invalid_argument& error) {
+    throw refuse(error.what());
+  }
+}
+
+Bundle parse_bundle(const std::string& manifest, const std::function<std::string(const std::string&, const std::string&)>& part) {
   try {
     const json m = json::parse(manifest);
     if (const int schema = m.at("schema"); schema != kBundleSchema)
-      throw refuse("schema " + std::to_string(schema) + ", this runtime reads schema " + std::to_string(kBundleSchema));
-    const auto part = [&](const std::string& name) {
-      std::string bytes = read_file(folder / name, Exit::kBundle, size_t(256) << 20);
-      if (hex(sha256(bytes.data(), bytes.size())) != m.at("files").at(name).at("sha256").get<std::string>())
-        throw refuse(name + " does not have the hash that the manifest gives");
-      return bytes;
-    };
-    Bundle bundle = parse(m, part("edge.onnx"), part("mapping.safetensors"));
+      throw std::invalid_argument("schema " + std::to_string(schema) + ", this runtime reads schema " + std::to_string(kBundleSchema));
+    const auto file = [&](const char* name) { return part(name, m.at("files").at(name).at("sha256")); };
+    Bundle bundle = parse(m, file("edge.onnx"), file("mapping.safetensors"));
     const auto digest = sha256(manifest.data(), manifest.size());
     std::memcpy(bundle.id.data(), digest.data(), bundle.id.size());
     return bundle;
   } catch (const json::exception& error) {
-    throw refuse(std::string("manifest: ") + error.what());
-  } catch (const std::invalid_argument& error) {
-    throw refuse(error.what());
+    throw std::invalid_argument(std::string("manifest: ") + error.what());
   } catch (const std::out_of_range&) {
-    throw refuse("mapping.safetensors lacks a tensor");
+    throw std::invalid_argument("mapping.safetensors lacks a tensor");
   }
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,10 @@ struct Bundle {
 // public_key: PEM file of an Ed25519 key. Throws Error(kBundle) with one line for anything unsigned, altered,
 // malformed or of another schema; Error(kCredentials) for an unreadable key.
 Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::path& public_key);
+
+// What load_bundle makes of a manifest whose signature holds. part: gives the bytes of a file whose SHA-256 is given, in hex.
+// Throws std::invalid_argument with one line for anything malformed, and what `part` throws.
+Bundle parse_bundle(const std::string& manifest, const std::function<std::string(const std::string& name, const std::string& digest)>& part);
 
 // (n / 2) * log2(1 + C^2 / (n sigma^2)): bound on the bits about the picture in one release (design page).
 double bits_per_release(size_t features, double clip, double sigma);

@@ -61,11 +61,13 @@ def test_power_cuts_during_an_update(session, newer, tmp_path):
     rng, account, state = random.Random(3), Account(), tmp_path / "state"
     offer(session, newer)
     folder, seen = state / "bundles", set()
-    for _ in range(40):
+    for i in range(40):
         edge = start(session, LIVE, state, **QUICK)
         until = time.monotonic() + rng.uniform(0.3, 2.5)
-        while time.monotonic() < until and edge.poll() is None:
-            time.sleep(0.01)
+        # Fetching takes a blink: every other cut is aimed at it.
+        while time.monotonic() < until and edge.poll() is None and not (i % 2 and any(folder.glob("partial/*"))):
+            time.sleep(0.001)
+        time.sleep(i % 2 * rng.uniform(0, 0.02))
         kill_at_random(edge, rng)
         assert edge.returncode in (Exit.RESTART, -9), edge.returncode
         account.note(spooled(state))
