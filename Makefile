@@ -23,7 +23,7 @@ demo: setup
 test: setup
 	@.venv/bin/ruff check cloud export kernels tests
 	@ctest --preset default --no-tests=error
-	@.venv/bin/pytest
+	@.venv/bin/pytest -n 2 --dist loadfile
 
 test-faults: setup
 	@.venv/bin/pytest tests/faults

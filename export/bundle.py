@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -25,18 +26,23 @@ from ruyicam.kernels import rounded_gaussian_cdf
 
 from .graph import OPSET, Op, export_graph, worst_error
 
+if TYPE_CHECKING:
+    from .quantize import QuantisationLoss
+
 FILES = tuple(f for f in BUNDLE_FILES if not f.startswith("manifest."))
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export has to show: worst absolute error of ONNX Runtime against PyTorch, per output."""
+    """What an export has to show: worst absolute error of ONNX Runtime against PyTorch, per output, before quantisation;
+    loss: what quantisation to int8 cost, if it was asked for."""
 
     path: Path
     bundle_id: str
     frames_compared: int
     worst: dict[str, float]
     opset: int
+    loss: QuantisationLoss | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Release:
     floor: int = 0
 
 
-def _manifest(family: Family, plan: ReleasePlan, name: str, release: Release, folder: Path, opset: int, op: Op) -> dict:
+def _manifest(family: Family, plan: ReleasePlan, name: str, release: Release, folder: Path, op: Op, precision: str) -> dict:
     c, params = family.config, family.mapping.params()
     serial = int(time.time()) if release.serial is None else release.serial
     if not 0 <= release.floor <= serial:
@@ -87,7 +93,7 @@ def _manifest(family: Family, plan: ReleasePlan, name: str, release: Release, fo
             "heartbeat_ticks": c.gate.heartbeat_ticks,
         },
         "privacy": plan.manifest(),
-        "onnx": {"opset": opset, "exporter": "torch.onnx dynamo", "op": op},
+        "onnx": {"opset": OPSET, "exporter": "torch.onnx dynamo", "op": op, "precision": precision},
         "files": {
             f: {"sha256": hashlib.sha256((folder / f).read_bytes()).hexdigest(), "bytes": (folder / f).stat().st_size}
             for f in FILES
@@ -103,11 +109,12 @@ def export_bundle(
     release: Release | None = None,
     op: Op = "plain",
     plan: ReleasePlan | None = None,
+    calibrate: Path | None = None,
 ) -> ExportReport:
     """Writes the signed bundle `out` (NAME.ruyicam), whole or not at all; an older one of that name is replaced.
 
     frames int8 [N, 3, h, w]: real encoder inputs on which ONNX Runtime is compared with PyTorch. plan: what the profile
-    releases; by default that of `reasoning`.
+    releases; by default that of `reasoning`. calibrate: folder of clips; the encoder is then quantised to int8 on them.
     Raises RuyicamError(STORAGE) if it cannot be written, USAGE if `out` is not called NAME.ruyicam.
     """
     if out.suffix != ".ruyicam":
@@ -122,7 +129,14 @@ def export_bundle(
         staging.chmod(0o755)
         export_graph(family, staging / "edge.onnx", op)
         model = (staging / "edge.onnx").read_bytes()
-        worst = worst_error(family, model, frames)
+        worst, loss = worst_error(family, model, frames), None
+        if calibrate is not None:
+            from .quantize import calibration_clips, quantisation_loss, quantise
+
+            chosen, others = calibration_clips(calibrate, family.config.labels)
+            quantised = quantise(family, model, chosen)
+            loss = quantisation_loss(family, model, quantised, others, others is not chosen)
+            (staging / "edge.onnx").write_bytes(quantised)
         params = family.mapping.params()
         noise = rounded_gaussian_cdf(plan.sigma)
         save_file(
@@ -131,7 +145,7 @@ def export_bundle(
         )
         # safetensors writes files that only their owner can read.
         (staging / "mapping.safetensors").chmod(0o644)
-        content = _manifest(family, plan, out.stem, release or Release(), staging, OPSET, op)
+        content = _manifest(family, plan, out.stem, release or Release(), staging, op, "int8" if loss else "float32")
         manifest = json.dumps(content, indent=2).encode() + b"\n"
         (staging / "manifest.json").write_bytes(manifest)
         (staging / "manifest.sig").write_bytes(key.sign(manifest))
@@ -146,7 +160,7 @@ def export_bundle(
         raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ExportReport(out, bundle_id(manifest).hex(), len(frames), worst, OPSET)
+    return ExportReport(out, bundle_id(manifest).hex(), len(frames), worst, OPSET, loss)
 
 
 def verify_bundle(path: Path, key: Ed25519PublicKey) -> dict:

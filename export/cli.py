@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,8 @@ def export(
     serial: Annotated[int | None, typer.Option(help="rises from release to release; default: the time", min=0)] = None,
     floor: Annotated[int, typer.Option(help="least serial that a device runs once this bundle has proved well", min=0)] = 0,
     op: Annotated[str, typer.Option(help="the mapping in the graph: 'plain' ONNX operators, or 'fused', our own")] = "plain",
+    int8: Annotated[bool, typer.Option("--int8", help="quantise the encoder; needs --calibrate")] = False,
+    calibrate: Annotated[Path | None, typer.Option(help="folder of clips, best in folders named after their label")] = None,
     profile: Annotated[str, typer.Option(help="what may leave: strict, standard or reasoning")] = "reasoning",
     visit_s: Annotated[float, typer.Option(help="length of a visit under strict and standard, seconds", min=0.1)] = 60,
     as_json: JsonFlag = False,
@@ -90,10 +93,12 @@ def export(
 
     if op not in OPS:
         raise RuyicamError(Exit.USAGE, f"--op is {op}, expected {' or '.join(OPS)}")
+    if int8 != (calibrate is not None):
+        raise RuyicamError(Exit.USAGE, "--int8 and --calibrate DIR go together")
     key, family = load_private_key(sign), load_family(model)
     inputs = model_input(frames or default_clip(), family.config.input, limit=200)
     plan = plan_of(family.config, profile, visit_s)
-    report = export_bundle(family, out, key, inputs, Release(version, serial, floor), op, plan)
+    report = export_bundle(family, out, key, inputs, Release(version, serial, floor), op, plan, calibrate)
     if as_json:
         print(
             json.dumps(
@@ -103,6 +108,7 @@ def export(
                     "opset": report.opset,
                     "frames_compared": report.frames_compared,
                     "worst_error": report.worst,
+                    "int8": asdict(report.loss) if report.loss else None,
                 }
             )
         )
@@ -110,6 +116,12 @@ def export(
     console.print(f"wrote {report.path}, id {report.bundle_id}, ONNX opset {report.opset}")
     errors = ", ".join(f"{name} {value:.2e}" for name, value in report.worst.items())
     console.print(f"worst error against PyTorch over {report.frames_compared} real frames: {errors}")
+    if loss := report.loss:
+        which = "clips that were not calibrated on" if loss.held_back else "the clips that were calibrated on, as they are few"
+        console.print(f"int8 against float on {loss.clips} {which}:")
+        console.print(f"  same behaviour in {loss.agreement:.2%} of ticks, features' cosine {loss.features:.4f}")
+        if loss.accuracy:
+            console.print(f"  edge tier right on {loss.accuracy['int8']:.1%} of clips, {loss.accuracy['float']:.1%} in float")
 
 
 @app.command()

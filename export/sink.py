@@ -16,21 +16,24 @@ from .pki import Authority
 
 
 class Sink:
-    """Context manager; `address` is HOST:PORT on loopback, `arrivals` (time.monotonic(), packet) of every packet."""
+    """Context manager; `address` is HOST:PORT, `arrivals` (time.monotonic(), packet) of every packet."""
 
-    def __init__(self, authority: Authority, keep: Callable[[FeaturePacket], object] = lambda packet: packet):
-        """keep: what is noted of a packet; by default all of it."""
+    def __init__(
+        self, authority: Authority, keep: Callable[[FeaturePacket], object] = lambda packet: packet, host: str = "localhost"
+    ):
+        """keep: what is noted of a packet; by default all of it. host: name or address of this machine, as devices see it."""
         self.arrivals: list[tuple[float, object]] = []
         self._keep, self._lock = keep, threading.Lock()
-        server = authority.server(["localhost", "127.0.0.1"])
+        server = authority.server(["localhost", "127.0.0.1", host])
         self._server = grpc.server(ThreadPoolExecutor(16))
         handlers = {
             METHOD: grpc.stream_stream_rpc_method_handler(self._stream, FeaturePacket.FromString, Ack.SerializeToString),
             CERTIFY: grpc.unary_unary_rpc_method_handler(lambda raw, context: Certified(), bytes, Certified.SerializeToString),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        port = self._server.add_secure_port("127.0.0.1:0", server_credentials(authority.ca, server.cert, server.key))
-        self.address = f"localhost:{port}"
+        bind = "127.0.0.1" if host == "localhost" else host
+        port = self._server.add_secure_port(f"{bind}:0", server_credentials(authority.ca, server.cert, server.key))
+        self.address = f"{host}:{port}"
 
     def __enter__(self) -> Sink:
         self._server.start()

@@ -169,3 +169,32 @@ def test_export_leaves_nothing_half_written(tmp_path, family, made_clip, signed,
         export_bundle(family, tmp_path / "a.ruyicam", key, frames)
     assert caught.value.code == Exit.STORAGE
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_int8_bundle_says_what_it_costs(tmp_path, made_clip):
+    """Few clips, without labels: the figures are of those it was calibrated on, and it says so."""
+    from ruyicam.export.defaults import default_model
+
+    (tmp_path / "clips").mkdir()
+    shutil.copy(made_clip, tmp_path / "clips" / "a.mp4")
+    run = lambda *a: subprocess.run([RUYICAM, *map(str, a)], capture_output=True, text=True, timeout=120)  # noqa: E731
+    assert run("keys", "new", tmp_path / "dev").returncode == 0
+    common = ("export", "--model", default_model(), "--out", tmp_path / "a.ruyicam", "--sign", tmp_path / "dev.key")
+    alone = run(*common, "--int8")
+    assert alone.returncode == Exit.USAGE and "--calibrate" in alone.stderr
+    (tmp_path / "empty").mkdir()
+    none = run(*common, "--int8", "--calibrate", tmp_path / "empty", "--frames", made_clip)
+    assert none.returncode == Exit.SOURCE and "holds no clip" in none.stderr and not (tmp_path / "a.ruyicam").exists()
+    done = run(*common, "--int8", "--calibrate", tmp_path / "clips", "--frames", made_clip, "--json")
+    assert done.returncode == 0, done.stderr
+    loss = json.loads(done.stdout)["int8"]
+    assert loss["clips"] == 1 and not loss["held_back"] and loss["accuracy"] is None
+    # Calibrated on that very clip: far from noise, and not the float graph.
+    assert loss["agreement"] > 0.9 and 0.9 < loss["features"] < 1
+    graph = onnx.load(tmp_path / "a.ruyicam" / "edge.onnx").graph
+    kinds = [n.op_type for n in graph.node]
+    assert kinds.count("QuantizeLinear") > 40 and kinds.count("DequantizeLinear") > 40
+    assert json.loads((tmp_path / "a.ruyicam" / "manifest.json").read_text())["onnx"]["precision"] == "int8"
+    # What follows the encoder is the mapping's own, to the bit.
+    session = open_session((tmp_path / "a.ruyicam" / "edge.onnx").read_bytes())
+    assert [o.name for o in session.get_outputs()] == list(OUTPUTS)

@@ -9,6 +9,7 @@
 
 #include "files.hpp"
 #include "hex.hpp"
+#include "json.hpp"
 #include "safetensors.hpp"
 
 namespace ruyicam::edge {
@@ -51,7 +52,7 @@ double or_unlimited(const json& value) { return value.is_null() ? kUnlimited : v
 
 void read_privacy(const json& p, Bundle& b) {
   b.profile = p.at("profile");
-  b.block_ticks = p.at("block_ticks");
+  b.block_ticks = whole_at<int>(p, "block_ticks");
   if (b.block_ticks < 1) throw std::invalid_argument("block_ticks must be at least 1");
   b.budget = {p.at("bits_per_second"), p.at("bits_per_day"), or_unlimited(p.at("mu_per_day")), or_unlimited(p.at("token_bits_per_day"))};
   const json& visit = p.at("visit");
@@ -87,8 +88,8 @@ Bundle parse(const json& m, std::string onnx, const std::string& tensors) {
   Bundle b;
   b.name = m.at("name");
   b.version = m.at("version");
-  b.serial = m.value("serial", uint64_t(0));
-  b.floor = m.value("floor", uint64_t(0));
+  if (m.contains("serial")) b.serial = whole_at<uint64_t>(m, "serial");
+  if (m.contains("floor")) b.floor = whole_at<uint64_t>(m, "floor");
   if (b.floor > b.serial) throw std::invalid_argument("floor is above the bundle's own serial");
   b.labels = m.at("labels").get<std::vector<std::string>>();
   b.alphabet = m.at("alphabet").get<std::vector<std::string>>();
@@ -103,21 +104,21 @@ Bundle parse(const json& m, std::string onnx, const std::string& tensors) {
   }
   if (std::abs(total - 1) > 1e-6) throw std::invalid_argument("token_prior does not add up to 1");
   const json &in = m.at("input"), &f = m.at("features"), &map = m.at("mapping"), &g = m.at("gate"), &p = m.at("privacy");
-  b.rate_hz = in.at("rate_hz");
-  b.preprocess = {in.at("width"), in.at("height"), in.at("background_shift"), in.at("mask_floor")};
-  b.window = f.at("window");
+  b.rate_hz = whole_at<int>(in, "rate_hz");
+  b.preprocess = {whole_at<int>(in, "width"), whole_at<int>(in, "height"), whole_at<int>(in, "background_shift"), whole_at<int>(in, "mask_floor")};
+  b.window = whole_at<int>(f, "window");
   if (b.rate_hz < 1 || b.rate_hz > 60) throw std::invalid_argument("rate_hz must be 1 to 60");
   if (b.window < 2 || b.window > 600) throw std::invalid_argument("window must be 2 to 600");
   kernels::MappingParams& k = b.mapping;
-  k.tokens = f.at("tokens");
-  k.in_dim = f.at("dim");
-  k.out_dim = f.at("out_dim");
+  k.tokens = whole_at<int>(f, "tokens");
+  k.in_dim = whole_at<int>(f, "dim");
+  k.out_dim = whole_at<int>(f, "out_dim");
   k.input_scale = map.at("input_scale").get<float>();
-  k.multiplier = map.at("multiplier");
-  k.round = map.at("round");
-  k.shift = map.at("shift");
-  k.clip = map.at("clip");
-  k.bits = map.at("bits");
+  k.multiplier = whole_at<int32_t>(map, "multiplier");
+  k.round = whole_at<int64_t>(map, "round");
+  k.shift = whole_at<int>(map, "shift");
+  k.clip = whole_at<int32_t>(map, "clip");
+  k.bits = whole_at<int>(map, "bits");
   const auto parsed = parse_safetensors(tensors);
   const size_t d = size_t(k.out_dim), dim = size_t(k.in_dim);
   k.weight = parsed.at("weight").values<int8_t>("weight", "I8", {d, dim});
@@ -126,8 +127,8 @@ Bundle parse(const json& m, std::string onnx, const std::string& tensors) {
   k.lut = lut.values<int16_t>("lut", "I16", {lut.shape.empty() ? 0 : lut.shape[0]});
   const Tensor& cdf = parsed.at("noise_cdf");
   b.look_threshold = g.at("look_threshold");
-  b.around_ticks = g.at("around_ticks");
-  b.heartbeat_ticks = g.at("heartbeat_ticks");
+  b.around_ticks = whole_at<int>(g, "around_ticks");
+  b.heartbeat_ticks = whole_at<int>(g, "heartbeat_ticks");
   if (b.around_ticks < 0 || b.around_ticks > 100 || b.heartbeat_ticks < 1) throw std::invalid_argument("gate is out of range");
   read_privacy(p, b);
   b.sigma = p.at("sigma");
@@ -136,7 +137,7 @@ Bundle parse(const json& m, std::string onnx, const std::string& tensors) {
   k.noise_cdf = cdf.values<uint64_t>("noise_cdf", "U64", {cdf.shape.empty() ? 0 : cdf.shape[0]});
   check_noise(k.noise_cdf, b.sigma);
   b.release = k;
-  b.release.clip = p.at("clip");
+  b.release.clip = whole_at<int32_t>(p, "clip");
   if (!b.certified() && b.release.clip != k.clip) throw std::invalid_argument("privacy and mapping disagree");
   // A certified profile tells only whether someone should look.
   if (b.alphabet.size() != (b.certified() ? 2 : b.labels.size() + 1))
@@ -191,7 +192,7 @@ Bundle load_bundle(const std::filesystem::path& folder, const std::filesystem::p
 Bundle parse_bundle(const std::string& manifest, const std::function<std::string(const std::string&, const std::string&)>& part) {
   try {
     const json m = json::parse(manifest);
-    if (const int schema = m.at("schema"); schema != kBundleSchema)
+    if (const int schema = whole_at<int>(m, "schema"); schema != kBundleSchema)
       throw std::invalid_argument("schema " + std::to_string(schema) + ", this runtime reads schema " + std::to_string(kBundleSchema));
     const auto file = [&](const char* name) { return part(name, m.at("files").at(name).at("sha256")); };
     Bundle bundle = parse(m, file("edge.onnx"), file("mapping.safetensors"));

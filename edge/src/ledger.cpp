@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "files.hpp"
+#include "json.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -57,7 +58,7 @@ Ledger::Ledger(std::filesystem::path path, std::string camera_id, LedgerBudget b
 void Ledger::read() {
   try {
     const auto file = json::parse(read_file(path_, Exit::kStorage, 1 << 20));
-    if (file.at("schema").get<int>() != 2) throw std::invalid_argument("unknown schema");
+    if (whole_at<int>(file, "schema") != 2) throw std::invalid_argument("unknown schema");
     const json& j = file.at("ledger");
     const std::string mac = file.at("mac"), want = witness_.seal(j.dump());
     if (mac.size() != want.size() || sodium_memcmp(mac.data(), want.data(), mac.size()) != 0)
@@ -66,17 +67,17 @@ void Ledger::read() {
     if (const std::string owner = j.at("camera_id"); owner != camera_id_)
       throw Error(Exit::kStorage, "ledger " + path_.string() + ": belongs to camera '" + owner + "', not '" + camera_id_ + "'");
     // A crash may come between the file and its witness, never more than one write apart.
-    const uint64_t count = j.at("count");
+    const auto count = whole_at<uint64_t>(j, "count");
     if (count != witness_.count() && count != witness_.count() + 1)
       throw Error(Exit::kStorage, "ledger " + path_.string() + ": an old copy, write " + std::to_string(count) + " of " +
                                       std::to_string(witness_.count()) + "; refusing to release features");
     if (count != witness_.count()) witness_.raise_to(count);
-    totals_ = {j.at("releases"), j.at("feature_bits"), j.at("token_bits"), j.at("mu_squared"),
-               j.at("day"),      j.at("day_bits"),     j.at("day_token_bits"), j.at("day_mu_squared")};
+    totals_ = {whole_at<uint64_t>(j, "releases"), j.at("feature_bits"), j.at("token_bits"), j.at("mu_squared"),
+               whole_at<int64_t>(j, "day"),      j.at("day_bits"),     j.at("day_token_bits"), j.at("day_mu_squared")};
     for (const double v : {totals_.feature_bits, totals_.token_bits, totals_.mu_squared, totals_.day_bits, totals_.day_token_bits,
                            totals_.day_mu_squared})
       if (!(v >= 0)) throw std::invalid_argument("negative totals");
-    for (const json& s : j.at("visit")) visit_.push_back({s.at(0), s.at(1), s.at(2)});
+    for (const json& s : j.at("visit")) visit_.push_back({whole<uint64_t>(s.at(0), "visit"), s.at(1), s.at(2)});
     written_ = totals_;
   } catch (const Error&) {
     throw;

@@ -10,6 +10,7 @@
 
 #include "files.hpp"
 #include "hex.hpp"
+#include "json.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -47,7 +48,8 @@ void Slots::read() {
       if (!name.empty() && name != "a" && name != "b") throw std::invalid_argument(std::string(key) + " names no slot");
       return name;
     };
-    state_ = {slot("active"), slot("trial"), j.at("starts_left"), j.at("floor"), j.at("tries"), j.at("factory")};
+    state_ = {slot("active"), slot("trial"), whole_at<int>(j, "starts_left"), whole_at<uint64_t>(j, "floor"), {}, j.at("factory")};
+    for (const auto& [id, tries] : j.at("tries").items()) state_.tries[id] = whole<int>(tries, "tries");
   } catch (const std::exception& error) {
     // It is written whole or not at all, so somebody else has been here. The floor is unknown, and guessing it would open it.
     throw Error(Exit::kStorage, path.string() + " is damaged (" + error.what() + "); remove it to start with the configured bundle");

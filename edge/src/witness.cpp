@@ -6,6 +6,7 @@
 
 #include "files.hpp"
 #include "hex.hpp"
+#include "json.hpp"
 
 namespace ruyicam::edge {
 
@@ -19,12 +20,12 @@ Witness::Witness(std::filesystem::path path) : path_(std::move(path)) {
   }
   try {
     const auto j = nlohmann::json::parse(read_file(path_, Exit::kStorage, 4096));
-    if (j.at("schema").get<int>() != 1) throw std::invalid_argument("unknown schema");
+    if (whole_at<int>(j, "schema") != 1) throw std::invalid_argument("unknown schema");
     const auto digits = j.at("key").get<std::string>();
     size_t length = 0;
     if (sodium_hex2bin(key_.data(), key_.size(), digits.data(), digits.size(), nullptr, &length, nullptr) != 0 || length != key_.size())
       throw std::invalid_argument("key");
-    count_ = j.at("count");
+    count_ = whole_at<uint64_t>(j, "count");
   } catch (const Error&) {
     throw;
   } catch (const std::exception&) {
