@@ -16,8 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::write(path, parts[0]);
   std::vector<std::string> words = {"ruyicam-edge", "--config", path.string()};
   std::istringstream line(parts[1]);
+  // Help and version are for people.
   for (std::string word; line >> word && words.size() < 40;)
-    if (word.rfind("--h", 0) != 0 && word.rfind("--v", 0) != 0 && word.rfind("-", 0) != std::string::npos && word != "-h") words.push_back(word);
+    if (word.rfind("--h", 0) != 0 && word.rfind("--v", 0) != 0 && (word[0] != '-' || word.rfind("--", 0) == 0)) words.push_back(word);
   std::vector<char*> argv;
   for (std::string& w : words) argv.push_back(w.data());
   Config config;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <toml++/toml.h>
 #include <variant>
@@ -60,6 +61,16 @@ const std::vector<Key>& keys() {
       {"token_bits_per_day", &Config::token_bits_per_day, "lowers the bundle's ceiling; 0 keeps it", false, 0, 1e9},
   };
   return table;
+}
+
+// A TOML file can hold nothing else, and no line of the log should.
+void require_utf8(const Config& config) {
+  for (const Key& k : keys())
+    if (const auto* field = std::get_if<std::string Config::*>(&k.field)) try {
+        nlohmann::json(config.**field).dump();
+      } catch (const nlohmann::json::type_error&) {
+        throw Error(Exit::kUsage, std::string("'") + k.name + "' is not UTF-8");
+      }
 }
 
 std::string known_keys() {
@@ -187,6 +198,7 @@ Action parse_command_line(int argc, char** argv, Config& config) {
   if (!file.empty()) read_toml(file, config);
   for (size_t i = 0; i < keys().size(); ++i)
     if (options[i]->count() > 0) std::visit([&](auto f) { config.*f = flags.*f; }, keys()[i].field);
+  require_utf8(config);
   if (print) return Action::kPrintConfig;
   check(config);
   return doctor->parsed() ? Action::kDoctor : Action::kRun;

@@ -93,7 +93,7 @@ def find_onsets(arrivals: list[tuple[float, object]], changes: list[tuple[float,
     hi, lo = score[test & moving], score[test & ~moving]
     separation = float((hi.mean() - lo.mean()) / np.sqrt((hi.var() + lo.var()) / 2))
     found, missed = [], 0
-    for start in (s for s in starts if s >= half):
+    for start in (s for s in starts if half <= s < times[-1] - lag - 0.5):
         end = next((t for t, m in changes if t > start and not m), start + 2)
         near = (times >= start) & (times <= end + lag) & (score > middle)
         if near.any():

@@ -75,7 +75,7 @@ server.set_service("0")
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( appsrc name=pattern is-live=true format=time caps={caps} "
-    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=50 ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    "! openh264enc complexity=low gop-size=50 bitrate=4000000 ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
 )
 factory.set_shared(True)
 factory.connect("media-configure", configure)
