@@ -12,8 +12,8 @@ from ruyicam.cloud.wire import FeaturePacket
 from ruyicam.kernels import reference
 
 sys.path.insert(0, str(Path(__file__).with_name("hil")))
-from pattern import find_onsets  # noqa: E402
-from report import Results  # noqa: E402
+from pattern import find_onsets
+from report import Results
 
 
 def arrivals(delay_s: float, seconds: int = 240) -> tuple[list, list]:
