@@ -70,10 +70,12 @@ class BenchSession:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ruyicam-"))
         self.server: subprocess.Popen | None = None
         self.server_keys: dict[str, Any] = {}  # replace keys of server.toml
-        self.grpc = self.http = ""
+        self.grpc = self.http = self.enrol = ""
 
     def __enter__(self) -> BenchSession:
         self.authority = Authority(self.folder / "tls", days=1)
+        if "ca_key" in self.server_keys:
+            self.authority.keep_key()
         self.server_cert = self.authority.server(list(self.hosts))
         self.camera_cert = self.authority.camera(CAMERA)
         try:
@@ -125,7 +127,7 @@ class BenchSession:
             why = (self.folder / "server.log").read_text().strip().splitlines() or ["no output"]
             raise RuyicamError(Exit(self.server.wait()), f"the server did not start: {why[-1]}")
         words = dict(w.split("=", 1) for w in line.split() if "=" in w)
-        self.grpc, self.http = words["grpc"], words["http"]
+        self.grpc, self.http, self.enrol = words["grpc"], words["http"], words.get("enrol", "")
 
     def stop_server(self, kill: bool = False) -> None:
         """SIGTERM, or SIGKILL."""

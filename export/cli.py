@@ -158,18 +158,48 @@ def keys_new(stem: Annotated[Path, typer.Argument(help="writes STEM.key and STEM
 @certs_app.command("new")
 def certs_new(
     out: Annotated[Path, typer.Option(help="new folder")],
-    camera: Annotated[list[str], typer.Option(help="camera id; may be given several times")],
+    camera: Annotated[list[str] | None, typer.Option(help="camera id; may be given several times")] = None,
     host: Annotated[list[str] | None, typer.Option(help="name or address of the server")] = None,
     days: Annotated[float, typer.Option(help="validity")] = 30,
+    keep_key: Annotated[bool, typer.Option("--keep-key", help="write ca.key, for a server that enrols devices")] = False,
 ) -> None:
-    """Make an authority, a server certificate and one per camera, for a bench. The authority's key is not kept."""
+    """Make an authority, a server certificate and one per camera. The authority's key is not kept unless asked for."""
     from .pki import Authority
 
     authority = Authority(out, days)
     authority.server(host or ["localhost", "127.0.0.1"])
-    for name in camera:
+    for name in camera or []:
         authority.camera(name)
-    console.print(f"wrote ca.pem, server and {', '.join(camera)} into {out}")
+    names = ["ca.pem", *(["ca.key (keep it secret)"] if keep_key and authority.keep_key() else []), "server", *(camera or [])]
+    console.print(f"wrote {', '.join(names)} into {out}")
+
+
+@app.command()
+def enrol(
+    config: Annotated[Path, typer.Option(help="server.toml, whose database the token goes into")],
+    camera: Annotated[str, typer.Option(help="camera id that a new device is to have")],
+    hours: Annotated[float, typer.Option(help="how long the token is good", min=0.01)] = 24,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print a token with which one new device gets the certificate of a camera: 'ruyicam-edge enrol' on the device."""
+    import re
+
+    from ruyicam.cloud.serve.config import ServerConfig
+    from ruyicam.cloud.toml import load_toml
+
+    settings = load_toml(ServerConfig, config)
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", camera):
+        raise RuyicamError(Exit.USAGE, f"--camera is '{camera}', expected 1 to 64 letters, digits, '-', '_' or '.'")
+    if settings.enrol is None:
+        raise RuyicamError(Exit.USAGE, f"{config}: enrol and ca_key are not set, so nobody can enrol")
+    from ruyicam.cloud.serve.enrol import new_token
+    from ruyicam.cloud.serve.store import Store
+
+    token = new_token(Store(settings.database), camera, hours)
+    if as_json:
+        print(json.dumps({"camera": camera, "token": token, "hours": hours}))
+    else:
+        console.print(f"{token}\ngood once, for {hours:g} hours: ruyicam-edge enrol --token - on the device of {camera}")
 
 
 @app.command()

@@ -24,8 +24,12 @@ class Certificate:
     key: Path
 
 
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
 class Authority:
-    """Issues certificates into one folder: ca.pem, NAME.pem and NAME.key. Its own key is kept in memory only."""
+    """Issues certificates into one folder: ca.pem, NAME.pem and NAME.key. Its own key is kept in memory unless asked for."""
 
     def __init__(self, folder: Path, days: float = 30):
         """Raises RuyicamError(STORAGE) if the folder cannot be written, USAGE if it holds an authority already."""
@@ -38,6 +42,11 @@ class Authority:
         if self.ca.exists():
             raise RuyicamError(Exit.USAGE, f"{self.ca} exists already; choose another folder")
         self._write(self.ca, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def keep_key(self) -> Path:
+        """Writes ca.key, for a server that enrols devices."""
+        self._write(self.folder / "ca.key", _private(self._key), 0o600)
+        return self.folder / "ca.key"
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
@@ -74,8 +83,7 @@ class Authority:
                     names.append(x509.DNSName(host))
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         out = Certificate(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        self._write(out.key, private, 0o600)
+        self._write(out.key, _private(key), 0o600)
         self._write(out.cert, builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return out
 

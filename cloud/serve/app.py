@@ -21,6 +21,7 @@ from ruyicam.cloud.family import FamilyConfig
 
 from .api import make_api
 from .config import ServerConfig
+from .enrol import Enrolment, Issuer
 from .ingest import MAX_MESSAGE, Ingest
 from .metrics import EVENTS, LATENCY, REASONING, WINDOWS
 from .offers import Offer
@@ -55,9 +56,14 @@ class Service:
         self._family_config = FamilyConfig.of_checkpoint(config.model)
         self._load_bundles(config)
         self.store = Store(config.database)
+        self.enrolment = None
+        if config.enrol is not None and config.ca_key is not None:
+            self.enrolment = Enrolment(self.store, Issuer(config.ca, config.ca_key, config.enrol_days))
+            self.enrol_credentials = server_credentials(config.ca, config.cert, config.key, mutual=False)
         self.http = _bind(config.http)
         # gRPC would say why in a log of its own, so the address is tried first.
-        _bind(config.grpc).close()
+        for address in filter(None, (config.grpc, config.enrol)):
+            _bind(address).close()
         # Last, as they take seconds to load: whatever is wrong above is said at once.
         import torch
 
@@ -120,18 +126,29 @@ class Service:
                 await asyncio.wait_for(self._wake.wait(), 0.5)
             self._wake.clear()
 
+    @staticmethod
+    def _rpc(service: Ingest | Enrolment, address: str, credentials: grpc.ServerCredentials) -> tuple[grpc.aio.Server, int]:
+        # SO_REUSEPORT would let a second server take the port silently.
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
+        server.add_generic_rpc_handlers((service.handler(),))
+        try:
+            return server, server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise RuyicamError(Exit.ADDRESS, f"cannot listen on {address}: address in use or not ours") from error
+
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT; prints one line with both addresses when ready."""
         http = self.http
-        # SO_REUSEPORT would let a second server take the port silently.
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE)])
-        server.add_generic_rpc_handlers((Ingest(self.store, self.bundles, self._wake.set, self.offers).handler(),))
-        host = self.config.grpc.rpartition(":")[0]
-        try:
-            port = server.add_secure_port(self.config.grpc, self.credentials)
-        except RuntimeError as error:
-            raise RuyicamError(Exit.ADDRESS, f"cannot listen on {self.config.grpc}: address in use or not ours") from error
-        await server.start()
+        server, port = self._rpc(
+            Ingest(self.store, self.bundles, self._wake.set, self.offers), self.config.grpc, self.credentials
+        )
+        servers, where = [server], f"grpc={self.config.grpc.rpartition(':')[0]}:{port}"
+        if self.enrolment is not None and self.config.enrol is not None:
+            server, port = self._rpc(self.enrolment, self.config.enrol, self.enrol_credentials)
+            servers.append(server)
+            where += f" enrol={self.config.enrol.rpartition(':')[0]}:{port}"
+        for server in servers:
+            await server.start()
         web = uvicorn.Server(uvicorn.Config(make_api(self.store, version("ruyicam")), log_level="warning", access_log=False))
         # The service handles signals for both servers.
         web.capture_signals = contextlib.nullcontext
@@ -141,12 +158,12 @@ class Service:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         tasks = [asyncio.create_task(self._reason()), asyncio.create_task(web.serve(sockets=[http]))]
         print(
-            f"ruyicam serve: ready grpc={host}:{port} http={http.getsockname()[0]}:{http.getsockname()[1]}",
+            f"ruyicam serve: ready {where} http={http.getsockname()[0]}:{http.getsockname()[1]}",
             flush=True,
         )
         await stop.wait()
         web.should_exit = True
-        await server.stop(grace=2)
+        await asyncio.gather(*(server.stop(grace=2) for server in servers))
         tasks[0].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ServerConfig(BaseModel):
@@ -12,6 +12,9 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     grpc: str = Field("0.0.0.0:7443", pattern=r"^.+:\d{1,5}$", description="address of the uplink (mutual TLS)")
+    enrol: str | None = Field(None, pattern=r"^.+:\d{1,5}$", description="address where new devices enrol (TLS); none: nowhere")
+    ca_key: Path | None = Field(None, description="PEM: the authority's private key, with which new devices' are signed")
+    enrol_days: float = Field(365.0, gt=0, description="validity of certificates of new devices")
     http: str = Field("127.0.0.1:8080", pattern=r"^.+:\d{1,5}$", description="address of API, health and metrics")
     ca: Path = Field(description="PEM: authority of the devices' certificates")
     cert: Path = Field(description="PEM: the server's certificate")
@@ -25,3 +28,9 @@ class ServerConfig(BaseModel):
     database: str = Field("sqlite:///ruyicam.db", description="SQLAlchemy URL")
     stride_ticks: int = Field(10, ge=1, description="ticks from one window to the next")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")
+
+    @model_validator(mode="after")
+    def _enrolment_needs_a_key(self) -> ServerConfig:
+        if self.enrol is not None and self.ca_key is None:
+            raise ValueError("enrol needs ca_key")
+        return self

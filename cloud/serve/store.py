@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .tables import Base, Boot, Event, Packet, SessionCertificate, Window
+from .tables import Base, Boot, EnrolmentToken, Event, Packet, SessionCertificate, Window
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,21 @@ class Store:
         connection.execute("PRAGMA journal_mode=WAL")
         # An acknowledgement promises that the packet survives a power cut.
         connection.execute("PRAGMA synchronous=FULL")
+
+    def add_token(self, digest: str, camera_id: str, expires_at: float) -> None:
+        """Lets whoever shows that token enrol a device as that camera until then (Unix time)."""
+        with self._write, Session(self.engine) as session, session.begin():
+            session.add(EnrolmentToken(hash=digest, camera_id=camera_id, expires_at=expires_at, used_for=None))
+
+    def use_token(self, digest: str, camera_id: str, key_digest: str) -> bool:
+        """Whether that token lets the device of that key enrol as that camera; from then on it lets no other."""
+        with self._write, Session(self.engine) as session, session.begin():
+            token = session.get(EnrolmentToken, digest, with_for_update=True)
+            if token is None or token.camera_id != camera_id or token.expires_at < time.time():
+                return False
+            if token.used_for is None:
+                token.used_for = key_digest
+            return token.used_for == key_digest
 
     def add_packets(self, packets: Iterable) -> int:
         """Stores wire packets of one camera, in order, unless they are there already. Returns how many were new."""

@@ -54,6 +54,17 @@ class SessionCertificate(Base):
     certificate: Mapped[str] = mapped_column(Text)
 
 
+class EnrolmentToken(Base):
+    """Lets one new device enrol under one camera id; only its hash is kept."""
+
+    __tablename__ = "enrolment_tokens"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    camera_id: Mapped[str] = mapped_column(String(64))
+    expires_at: Mapped[float] = mapped_column(Float)
+    # SHA-256 of the public key that it was used for: the same device may ask again, should the answer have been lost.
+    used_for: Mapped[str | None] = mapped_column(String(64))
+
+
 class Window(Base):
     """What one tier said of one window of ticks."""
 

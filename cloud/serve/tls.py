@@ -23,11 +23,11 @@ def _certificate(path: Path) -> tuple[bytes, x509.Certificate]:
     return pem, cert
 
 
-def server_credentials(ca: Path, cert: Path, key: Path) -> grpc.ServerCredentials:
-    """Mutual TLS: clients must show a certificate of `ca`. Raises RuyicamError(CREDENTIALS) with one line."""
+def server_credentials(ca: Path, cert: Path, key: Path, mutual: bool = True) -> grpc.ServerCredentials:
+    """TLS; mutual: clients must show a certificate of `ca`. Raises RuyicamError(CREDENTIALS) with one line."""
     ca_pem, _ = _certificate(ca)
     cert_pem, own = _certificate(cert)
     key_pem, secret = read_pem(key, lambda b: serialization.load_pem_private_key(b, None), "an unencrypted private key")
     if secret.public_key() != own.public_key():
         raise RuyicamError(Exit.CREDENTIALS, f"{key}: is not the key of {cert}")
-    return grpc.ssl_server_credentials([(key_pem, cert_pem)], root_certificates=ca_pem, require_client_auth=True)
+    return grpc.ssl_server_credentials([(key_pem, cert_pem)], ca_pem if mutual else None, mutual)

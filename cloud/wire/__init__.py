@@ -19,6 +19,8 @@ METHOD = "Stream"
 CERTIFY = "Certify"
 FETCH = "Fetch"
 KNOWS = "Knows"
+ENROLMENT = "ruyicam.v1.Enrolment"
+ENROL = "Enrol"
 BUNDLE_FILES = ("manifest.json", "manifest.sig", "edge.onnx", "mapping.safetensors")
 FeaturePacket = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.FeaturePacket"))
 SessionCertificate = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.SessionCertificate"))
@@ -26,6 +28,8 @@ Certified = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam
 BundleRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundleRequest"))
 BundleKnown = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundleKnown"))
 BundlePart = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.BundlePart"))
+EnrolmentRequest = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.EnrolmentRequest"))
+Enrolled = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Enrolled"))
 Ack = message_factory.GetMessageClass(_pool.FindMessageTypeByName("ruyicam.v1.Ack"))
 
 

@@ -22,8 +22,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<char*> argv;
   for (std::string& w : words) argv.push_back(w.data());
   Config config;
+  EnrolOptions enrolment;
   Action action = Action::kExit;
-  if (fuzz::refused([&] { action = parse_command_line(int(argv.size()), argv.data(), config); }, {Exit::kUsage})) return 0;
+  if (fuzz::refused([&] { action = parse_command_line(int(argv.size()), argv.data(), config, enrolment); }, {Exit::kUsage})) return 0;
   if (action == Action::kExit) return 0;
   shown_source(config.source), is_live(config.source), is_remote(config.source);
   const std::string printed = to_toml(config);
@@ -32,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string file = path.string();
   char* again[] = {name, flag, file.data(), print};
   Config copy;
-  parse_command_line(4, again, copy);
+  parse_command_line(4, again, copy, enrolment);
   fuzz::demand(to_toml(copy) == printed, "what was printed reads as something else");
   return 0;
 }

@@ -12,6 +12,7 @@
 
 #include "error.hpp"
 #include "gst.hpp"
+#include "pushed.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -171,6 +172,11 @@ Capture::Capture(CaptureOptions options) : pipeline_(std::make_unique<Pipeline>(
 }
 
 Capture::~Capture() = default;
+
+std::unique_ptr<Source> open_source(const CaptureOptions& options) {
+  if (const auto fd = pushed_fd(options.source)) return std::make_unique<PushedFrames>(*fd, options.timeout_s);
+  return std::make_unique<Capture>(options);
+}
 
 bool Capture::next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop) {
   Pipeline& p = *pipeline_;

@@ -17,7 +17,7 @@ struct LumaFrame {
 };
 
 struct CaptureOptions {
-  std::string source;        // file, folder, rtsp://…, v4l2:/dev/video0, csi:0 or pipeline:GSTREAMER ELEMENTS
+  std::string source;        // file, folder, rtsp://…, v4l2:/dev/video0, csi:0, pipeline:GSTREAMER ELEMENTS or frames:FD
   bool realtime = false;     // play a file at its own pace instead of as fast as it can be read
   int timeout_s = 10;        // longest wait for a frame of a live source
   int fd = -1;               // read the stream, as fetch() writes it, from here instead of opening the source
@@ -34,18 +34,29 @@ int fetch(const std::string& source, int timeout_s, int fd, int error_fd);
 // The source as it may be printed: without the user and password of a URL.
 std::string shown_source(const std::string& source);
 
-class Capture {
+// Where frames come from.
+class Source {
  public:
-  // Throws Error(kSource) with one line for what cannot be opened.
-  explicit Capture(CaptureOptions options);
-  ~Capture();
-
+  virtual ~Source() = default;
   // Calls `use` with the next frame, whose memory is valid during the call only. False: the source ended or `stop`
   // was set. Throws Error(kSource) for what cannot be decoded, or a live source that gives no frame in time.
-  bool next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop);
-  bool live() const;
+  virtual bool next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop) = 0;
+  virtual bool live() const = 0;
   // Size of the source file in bytes; 0 for anything but a file.
-  uint64_t source_bytes() const;
+  virtual uint64_t source_bytes() const = 0;
+};
+
+// Throws Error(kSource) with one line for what cannot be opened.
+std::unique_ptr<Source> open_source(const CaptureOptions& options);
+
+// By GStreamer.
+class Capture : public Source {
+ public:
+  explicit Capture(CaptureOptions options);
+  ~Capture() override;
+  bool next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop) override;
+  bool live() const override;
+  uint64_t source_bytes() const override;
 
  private:
   struct Pipeline;

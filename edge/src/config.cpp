@@ -28,7 +28,7 @@ struct Key {
 
 const std::vector<Key>& keys() {
   static const std::vector<Key> table = {
-      {"source", &Config::source, "file, folder of files, rtsp://..., v4l2:/dev/videoN, csi:N or pipeline:GSTREAMER ELEMENTS", true},
+      {"source", &Config::source, "file, folder of files, rtsp://..., v4l2:/dev/videoN, csi:N, pipeline:GSTREAMER ELEMENTS, or frames:FD (edge.h)", true},
       {"camera_id", &Config::camera_id, "name of the camera, the common name of its certificate", true},
       {"bundle", &Config::bundle, "folder NAME.ruyicam", true},
       {"public_key", &Config::public_key, "PEM file of the Ed25519 key that bundles are signed with", true},
@@ -46,6 +46,9 @@ const std::vector<Key>& keys() {
        "when a live source fails or ends: seen, open it again for ever once it has given a frame; always, before that too; never"},
       {"drain_timeout_s", &Config::drain_timeout_s, "seconds to wait for acknowledgements when the source has ended", false, 0, 86400},
       {"threads", &Config::threads, "threads of the encoder", false, 1, 256},
+      {"provider", &Config::provider, "what runs the model: cpu, cuda or tensorrt, where this ONNX Runtime has it"},
+      {"fp16", &Config::fp16, "tensorrt: half precision where it is faster"},
+      {"engines", &Config::engines, "tensorrt: folder of built engines; default: engines in state_dir"},
       {"spool_max_bytes", &Config::spool_max_bytes, "most bytes that the spool keeps; heartbeats and empty packets are dropped first, oldest first", false, 1 << 17, 1e15},
       {"spool_max_hours", &Config::spool_max_hours, "how long a packet waits for the server at most; 0: for ever", false, 0, 87600},
       {"packet_hold_ms", &Config::packet_hold_ms, "live sources: time after its surroundings at which a tick's packet leaves, always", false, 10, 60000},
@@ -121,6 +124,16 @@ void read_toml(const std::string& path, Config& config) {
   }
 }
 
+void require_address(const std::string& name, const std::string& value) {
+  const size_t colon = value.rfind(':');
+  int port = -1;
+  if (colon != std::string::npos && colon > 0)
+    if (const auto [end, problem] = std::from_chars(value.data() + colon + 1, value.data() + value.size(), port);
+        problem != std::errc() || end != value.data() + value.size())
+      port = -1;
+  if (port < 0 || port > 65535) throw Error(Exit::kUsage, name + " is '" + value + "', expected HOST:PORT");
+}
+
 void check(const Config& config) {
   const auto fail = [](const std::string& why) { return Error(Exit::kUsage, why); };
   for (const Key& k : keys()) {
@@ -146,22 +159,17 @@ void check(const Config& config) {
     throw fail("'log_level' is '" + config.log_level + "', expected debug, info, warn or error");
   if (config.source_retry != "seen" && config.source_retry != "always" && config.source_retry != "never")
     throw fail("'source_retry' is '" + config.source_retry + "', expected seen, always or never");
-  const auto address = [&](const char* name, const std::string& value) {
-    const size_t colon = value.rfind(':');
-    int port = -1;
-    if (colon != std::string::npos && colon > 0)
-      if (const auto [end, problem] = std::from_chars(value.data() + colon + 1, value.data() + value.size(), port);
-          problem != std::errc() || end != value.data() + value.size())
-        port = -1;
-    if (port < 0 || port > 65535) throw fail(std::string("'") + name + "' is '" + value + "', expected HOST:PORT");
-  };
-  address("server", config.server);
-  if (!config.metrics.empty()) address("metrics", config.metrics);
+  if (config.provider != "cpu" && config.provider != "cuda" && config.provider != "tensorrt")
+    throw fail("'provider' is '" + config.provider + "', expected cpu, cuda or tensorrt");
+  require_address("'server'", config.server);
+  if (!config.metrics.empty()) require_address("'metrics'", config.metrics);
 }
 
 }  // namespace
 
-Action parse_command_line(int argc, char** argv, Config& config) {
+std::string engines_of(const Config& config) { return config.engines.empty() ? config.state_dir + "/engines" : config.engines; }
+
+Action parse_command_line(int argc, char** argv, Config& config, EnrolOptions& enrolment) {
   CLI::App app{"ruyicam-edge: turns a camera's frames into bounded features; nothing else leaves the device"};
   std::string file;
   bool print = false, version = false;
@@ -170,6 +178,10 @@ Action parse_command_line(int argc, char** argv, Config& config) {
   app.add_flag("--version", version, "print the version and exit");
   app.fallthrough();
   const CLI::App* doctor = app.add_subcommand("doctor", "look at camera, model, GPU, clock, disk and link, say how to mend what is wrong, and exit");
+  CLI::App* enrol = app.add_subcommand("enrol", "get this camera's certificate for a token that is good once, and exit");
+  enrol->add_option("--token", enrolment.token, "what 'ruyicam enrol' printed; -: read it from standard input")->required();
+  enrol->add_option("--at", enrolment.server, "HOST:PORT where the server enrols")->required();
+  app.require_subcommand(0, 1);
   Config flags;
   std::vector<CLI::Option*> options;
   for (const Key& k : keys()) {
@@ -201,7 +213,8 @@ Action parse_command_line(int argc, char** argv, Config& config) {
   require_utf8(config);
   if (print) return Action::kPrintConfig;
   check(config);
-  return doctor->parsed() ? Action::kDoctor : Action::kRun;
+  if (enrol->parsed()) require_address("--at", enrolment.server);
+  return doctor->parsed() ? Action::kDoctor : enrol->parsed() ? Action::kEnrol : Action::kRun;
 }
 
 std::string to_toml(const Config& config) {

@@ -21,6 +21,9 @@ struct Config {
   std::string source_retry = "seen";
   int64_t drain_timeout_s = 60;
   int64_t threads = 1;
+  std::string provider = "cpu";
+  bool fp16 = false;
+  std::string engines;  // empty: engines in state_dir
   int64_t spool_max_bytes = 64 << 20;
   int64_t spool_max_hours = 0;
   int64_t packet_hold_ms = 500;
@@ -36,11 +39,19 @@ struct Config {
   double token_bits_per_day = 0;
 };
 
-enum class Action { kRun, kDoctor, kPrintConfig, kExit };
+std::string engines_of(const Config& config);
+
+// `ruyicam-edge enrol`, see enrol.hpp.
+struct EnrolOptions {
+  std::string token;   // "-": the first line of standard input, where other users do not see it
+  std::string server;  // HOST:PORT where the server enrols
+};
+
+enum class Action { kRun, kDoctor, kEnrol, kPrintConfig, kExit };
 
 // Command line over file over defaults. Prints help and version itself. Throws Error(kUsage) with one line that names
 // the file, the key and what would be right.
-Action parse_command_line(int argc, char** argv, Config& config);
+Action parse_command_line(int argc, char** argv, Config& config, EnrolOptions& enrol);
 // The configuration as TOML that parse_command_line reads back.
 std::string to_toml(const Config& config);
 

@@ -1,7 +1,6 @@
 #include "doctor.hpp"
 
 #include <grpcpp/grpcpp.h>
-#include <onnxruntime_cxx_api.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/timex.h>
 #include <unistd.h>
@@ -99,7 +98,7 @@ std::optional<Bundle> check_model(const Config& config, Report& report) {
 
 void run_model(const Config& config, const Bundle& bundle, Report& report) {
   try {
-    Encoder encoder(bundle, int(config.threads));
+    Encoder encoder(bundle, encoder_options(config));
     const std::vector<int8_t> black(kernels::Preprocessor(bundle.preprocess).output_size());
     encoder.run(black.data());
     const auto begin = Clock::now();
@@ -111,16 +110,21 @@ void run_model(const Config& config, const Bundle& bundle, Report& report) {
     else
       report.note("model", found, "more 'threads', or a smaller bundle; ticks will be dropped");
   } catch (const Error& error) {
-    report.fail("model", error.code(), error.what(), "export the bundle anew for this version");
+    report.fail("model", error.code(), error.what(),
+                error.code() == Exit::kUsage ? "another 'provider', or an ONNX Runtime that has this one" : "export the bundle anew for this version");
   }
 }
 
-void check_gpu(Report& report) {
-  const auto providers = Ort::GetAvailableProviders();
-  const bool cuda = std::find(providers.begin(), providers.end(), "CUDAExecutionProvider") != providers.end();
+void check_gpu(const Config& config, Report& report) {
+  const auto have = available_providers();
   const bool device = fs::exists("/dev/nvidia0") || fs::exists("/dev/nvgpu") || fs::exists("/dev/nvhost-gpu");
-  report.ok("gpu", device ? (cuda ? "found; this version still runs the model on the CPU" : "found, but this ONNX Runtime has no CUDA provider; the model runs on the CPU")
-                          : "none; the model runs on the CPU");
+  const bool usable = std::find(have.begin(), have.end(), "cuda") != have.end();
+  if (config.provider != "cpu")
+    report.ok("gpu", "the model runs with provider " + config.provider);
+  else if (device && usable)
+    report.note("gpu", "found, and not used", "provider = \"cuda\" or \"tensorrt\"");
+  else
+    report.ok("gpu", device ? "found, but this ONNX Runtime has no provider for it; the model runs on the CPU" : "none; the model runs on the CPU");
 }
 
 void check_clock(Report& report) {
@@ -168,7 +172,6 @@ void check_link(const Config& config, Report& report) {
   const auto channel = grpc::CreateChannel(config.server, grpc::SslCredentials({credentials->ca, credentials->key, credentials->cert}));
   const auto stub = v1::Uplink::NewStub(channel);
   grpc::ClientContext context;
-  context.set_wait_for_ready(true);
   context.set_deadline(std::chrono::system_clock::now() + kLinkPatience);
   const auto stream = stub->Stream(&context);
   stream->WritesDone();
@@ -189,7 +192,7 @@ Exit doctor(const Config& config, const std::atomic<bool>& stop) {
   const auto bundle = check_model(config, report);
   if (bundle) check_camera(config, *bundle, stop, report);
   if (bundle) run_model(config, *bundle, report);
-  check_gpu(report);
+  check_gpu(config, report);
   check_clock(report);
   check_disk(config, report);
   check_link(config, report);

@@ -3,11 +3,16 @@
 #include <onnxruntime_cxx_api.h>
 #include <sodium.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "bundle.hpp"
 #include "error.hpp"
+#include "hex.hpp"
 #include "ops.hpp"
 
 namespace ruyicam::edge {
@@ -51,19 +56,71 @@ void require_outputs(const Ort::Session& session, const Bundle& b) {
     throw Error(Exit::kBundle, "edge.onnx gives other shapes than the manifest says");
 }
 
+constexpr std::pair<const char*, const char*> kProviders[] = {
+    {"cpu", "CPUExecutionProvider"}, {"cuda", "CUDAExecutionProvider"}, {"tensorrt", "TensorrtExecutionProvider"}};
+
+// What it cannot run itself runs on the next one down to the CPU.
+void append_provider(Ort::SessionOptions& options, const EncoderOptions& wanted, const Bundle& b) {
+  if (wanted.provider == "cpu") return;
+  const auto have = available_providers();
+  if (std::find(have.begin(), have.end(), wanted.provider) == have.end()) {
+    std::string names;
+    for (const std::string& name : have) names += (names.empty() ? "" : ", ") + name;
+    throw Error(Exit::kUsage, "provider is '" + wanted.provider + "', but this ONNX Runtime has " + names);
+  }
+  const OrtApi& api = Ort::GetApi();
+  try {
+    if (wanted.provider == "tensorrt") {
+      const std::string folder = engine_folder(wanted.engines, b);
+      std::filesystem::create_directories(folder);
+      OrtTensorRTProviderOptionsV2* trt = nullptr;
+      Ort::ThrowOnError(api.CreateTensorRTProviderOptions(&trt));
+      const std::unique_ptr<OrtTensorRTProviderOptionsV2, decltype(api.ReleaseTensorRTProviderOptions)> hold(trt, api.ReleaseTensorRTProviderOptions);
+      // Building one takes minutes; the timing cache shortens it for the next bundle.
+      const char* keys[] = {"trt_engine_cache_enable", "trt_engine_cache_path", "trt_timing_cache_enable", "trt_timing_cache_path", "trt_fp16_enable"};
+      const char* values[] = {"1", folder.c_str(), "1", wanted.engines.c_str(), wanted.fp16 ? "1" : "0"};
+      Ort::ThrowOnError(api.UpdateTensorRTProviderOptions(trt, keys, values, std::size(keys)));
+      options.AppendExecutionProvider_TensorRT_V2(*trt);
+    }
+    OrtCUDAProviderOptionsV2* cuda = nullptr;
+    Ort::ThrowOnError(api.CreateCUDAProviderOptions(&cuda));
+    const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)> hold(cuda, api.ReleaseCUDAProviderOptions);
+    options.AppendExecutionProvider_CUDA_V2(*cuda);
+  } catch (const Ort::Exception& error) {
+    throw Error(Exit::kUsage, "provider '" + wanted.provider + "' cannot be used here: " + error.what());
+  }
+}
+
 }  // namespace
 
-Encoder::Encoder(const Bundle& b, int threads) : session_(std::make_unique<Session>()) {
+EncoderOptions encoder_options(const Config& config) { return {int(config.threads), config.provider, config.fp16, engines_of(config)}; }
+
+std::vector<std::string> available_providers() {
+  std::vector<std::string> names;
+  for (const std::string& name : Ort::GetAvailableProviders())
+    for (const auto& [ours, theirs] : kProviders)
+      if (name == theirs) names.push_back(ours);
+  return names;
+}
+
+std::string engine_folder(const std::string& engines, const Bundle& bundle) {
+  std::string driver = "unknown";
+  std::ifstream("/sys/module/nvidia/version") >> driver;
+  return engines + "/" + hex(bundle.id) + "-" + driver;
+}
+
+Encoder::Encoder(const Bundle& b, const EncoderOptions& wanted) : session_(std::make_unique<Session>()) {
   Session& s = *session_;
   try {
     Ort::SessionOptions options;
-    options.SetIntraOpNumThreads(threads);
+    options.SetIntraOpNumThreads(wanted.threads);
     options.SetInterOpNumThreads(1);
     options.SetGraphOptimizationLevel(GraphOptimizationLevel::ORT_ENABLE_ALL);
     // Spinning threads burn a core that capture and decoding need.
     options.AddConfigEntry("session.intra_op.allow_spinning", "0");
     // For bundles whose graph maps with our own operators.
     Ort::ThrowOnError(RegisterCustomOps(options, OrtGetApiBase()));
+    append_provider(options, wanted, b);
     s.ort = std::make_unique<Ort::Session>(s.env, b.onnx.data(), b.onnx.size(), options);
     require_outputs(*s.ort, b);
   } catch (const Ort::Exception& error) {

@@ -6,14 +6,32 @@
 #include <string>
 #include <vector>
 
+#include "config.hpp"
+
 namespace ruyicam::edge {
 
 struct Bundle;
 
+struct EncoderOptions {
+  int threads = 1;
+  std::string provider = "cpu";  // cpu, cuda or tensorrt
+  bool fp16 = false;             // tensorrt: half precision where it is faster
+  std::string engines;           // tensorrt: folder of built engines
+};
+
+EncoderOptions encoder_options(const Config& config);
+
+// Those of this ONNX Runtime, by our names.
+std::vector<std::string> available_providers();
+
+// Folder for the engines of one bundle under one driver; those of other GPUs and versions lie in it under other names.
+std::string engine_folder(const std::string& engines, const Bundle& bundle);
+
 class Encoder {
  public:
-  // Throws Error(kBundle) if the graph cannot be loaded or its inputs and outputs are not those of the manifest.
-  Encoder(const Bundle& bundle, int threads);
+  // Throws Error(kBundle) if the graph cannot be loaded or its inputs and outputs are not those of the manifest,
+  // Error(kUsage) if this ONNX Runtime or machine has not got the provider.
+  Encoder(const Bundle& bundle, const EncoderOptions& options);
   ~Encoder();
 
   // frame: int8 [3, height, width]. Results stay valid until the next call.

@@ -141,14 +141,15 @@ void forbid_inspection(bool die_with_parent) {
   if (die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-std::string isolate_before_start() {
+std::string isolate_before_start(const std::string& engines) {
   std::string missing;
   const auto miss = [&](const char* what) { missing += std::string(missing.empty() ? "" : ", ") + what; };
   constexpr int kSpaces = CLONE_NEWNET | CLONE_NEWIPC;
   if (unshare(kSpaces) != 0 && unshare(CLONE_NEWUSER | kSpaces) != 0) miss("namespaces");
   std::error_code ignored;
   std::filesystem::create_directories(registry_folder(), ignored);
-  if (!restrict_writing({registry_folder(), "/dev"})) miss("Landlock");
+  if (!engines.empty()) std::filesystem::create_directories(engines, ignored);
+  if (!restrict_writing({registry_folder(), "/dev", engines})) miss("Landlock");
   // Pages are locked when they are first touched; without the privilege the limit would make allocation fail.
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);

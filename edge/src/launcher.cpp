@@ -15,6 +15,7 @@
 #include "capture.hpp"
 #include "error.hpp"
 #include "isolation.hpp"
+#include "pushed.hpp"
 #include "vision.hpp"
 
 namespace ruyicam::edge {
@@ -73,7 +74,7 @@ class Launcher::Process {
       : config_(config), bundle_(bundle), payload_(payload), stop_(stop), commands_(commands), records_(records), answers_(answers) {}
 
   int run() {
-    close_all_but({commands_, records_, answers_});
+    close_all_but({commands_, records_, answers_, pushed_fd(config_.source).value_or(-1)});
     forbid_inspection(true);
     give_up_inspecting(false);
     // A child's end wakes ppoll, and nothing else is to be interrupted by it.
@@ -128,11 +129,11 @@ class Launcher::Process {
       fetch_error_ = error.read;
     }
     seer_ = spawn([&] {
-      close_all_but({records_, answers_, stream});
+      close_all_but({records_, answers_, stream, pushed_fd(config_.source).value_or(-1)});
       restore_signals();
       forbid_inspection(true);
       RecordPipe pipe(answers_, records_, payload_);
-      const std::string missing = isolate_before_start();
+      const std::string missing = isolate_before_start(config_.provider == "tensorrt" ? engines_of(config_) : "");
       if (!missing.empty()) pipe.write_text({.type = RecordType::kNotice}, "isolation: this kernel or user does not allow: " + missing);
       return int(see(config_, bundle_, pipe, stream, epoch, stop_));
     });
@@ -183,6 +184,8 @@ Launcher::Launcher(const Config& config, const Bundle& bundle, size_t payload, c
   const Pipe commands, records, answers;
   child_ = spawn([&] { return Process(config, bundle, payload, stop, commands.read, records.write, answers.read).run(); });
   for (const int fd : {commands.read, records.write, answers.read}) ::close(fd);
+  // The frames are that process's alone.
+  if (const auto frames = pushed_fd(config.source)) ::close(*frames);
   commands_ = commands.write;
   pipe_ = RecordPipe(records.read, answers.write, payload);
 }

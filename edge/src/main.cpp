@@ -1,3 +1,5 @@
+#include <grpc/support/log.h>
+#include <grpcpp/version_info.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -8,6 +10,7 @@
 
 #include "config.hpp"
 #include "doctor.hpp"
+#include "enrol.hpp"
 #include "error.hpp"
 #include "isolation.hpp"
 #include "runtime.hpp"
@@ -36,6 +39,10 @@ void set_up_logging(const std::string& level) {
   logger->set_formatter(std::move(formatter));
   logger->set_level(spdlog::level::from_str(level));
   spdlog::set_default_logger(logger);
+#if GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR < 66
+  // gRPC would write lines of its own; what matters of them comes back as the status of a call.
+  gpr_set_log_function([](gpr_log_func_args* args) { spdlog::debug("grpc: {}", args->message); });
+#endif
 }
 
 }  // namespace
@@ -44,7 +51,8 @@ int main(int argc, char** argv) {
   using namespace ruyicam::edge;
   try {
     Config config;
-    const Action action = parse_command_line(argc, argv, config);
+    EnrolOptions enrolment;
+    const Action action = parse_command_line(argc, argv, config, enrolment);
     if (action == Action::kExit) return 0;
     if (action == Action::kPrintConfig) {
       std::cout << to_toml(config);
@@ -55,6 +63,11 @@ int main(int argc, char** argv) {
     std::signal(SIGTERM, on_signal);
     std::signal(SIGINT, on_signal);
     std::signal(SIGXFSZ, SIG_IGN);
+    if (action == Action::kEnrol) {
+      enrol(config, enrolment);
+      std::cout << "enrolled as " << config.camera_id << ": wrote " << config.cert << "\n";
+      return 0;
+    }
     return int(action == Action::kDoctor ? doctor(config, stop) : run(config, stop));
   } catch (const Error& error) {
     std::cerr << "ruyicam-edge: " << error.what() << "\n";

@@ -29,8 +29,8 @@ class Vision {
  public:
   Vision(const Config& config, const Bundle& bundle, RecordPipe& pipe, int source_fd, const Epoch& epoch, const std::atomic<bool>& stop)
       : config_(config), bundle_(bundle), pipe_(pipe), epoch_(epoch), stop_(stop),
-        capture_({config.source, config.realtime, int(config.source_timeout_s), source_fd}), mapping_(bundle.mapping),
-        release_(bundle.release), preprocessor_(bundle.preprocess), encoder_(bundle, int(config.threads)),
+        capture_(open_source({config.source, config.realtime, int(config.source_timeout_s), source_fd})), mapping_(bundle.mapping),
+        release_(bundle.release), preprocessor_(bundle.preprocess), encoder_(bundle, encoder_options(config)),
         gate_(bundle.around_ticks, bundle.heartbeat_ticks), input_(preprocessor_.output_size()), key_(32) {
     randombytes_buf(key_.data(), key_.size());
   }
@@ -46,7 +46,7 @@ class Vision {
     }
     finish();
     RecordHead done{.type = RecordType::kDone};
-    done.values[0] = double(capture_.source_bytes());
+    done.values[0] = double(capture_->source_bytes());
     pipe_.write(done);
   }
 
@@ -56,7 +56,7 @@ class Vision {
     bool isolated = false;
     while (!stop_) {
       Timer wait(latencies_, "capture");
-      const bool more = capture_.next(
+      const bool more = capture_->next(
           [&](const LumaFrame& frame) {
             wait.stop();
             if (!isolated) {
@@ -103,7 +103,7 @@ class Vision {
     }
   }
 
-  uint16_t pace() const { return capture_.live() ? 2 : config_.realtime ? 1 : 0; }
+  uint16_t pace() const { return capture_->live() ? 2 : config_.realtime ? 1 : 0; }
 
   bool ask(RecordType what, const Tick& tick, uint32_t token) {
     return pipe_.ask({.type = what, .number = tick.number, .time_us = tick.captured_at_us, .token = token, .live = pace()});
@@ -215,7 +215,7 @@ class Vision {
   RecordPipe& pipe_;
   Epoch epoch_;
   const std::atomic<bool>& stop_;
-  Capture capture_;
+  std::unique_ptr<Source> capture_;
   kernels::Mapping mapping_, release_;
   kernels::Preprocessor preprocessor_;
   Encoder encoder_;

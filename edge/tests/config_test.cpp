@@ -25,6 +25,7 @@ key = "k"
 struct Parsed {
   Action action = Action::kRun;
   Config config;
+  EnrolOptions enrolment;
   std::string error;
 };
 
@@ -37,7 +38,7 @@ Parsed parse(const std::string& toml, std::vector<std::string> flags = {}) {
   for (auto& f : flags) argv.push_back(f.data());
   Parsed p;
   try {
-    p.action = parse_command_line(int(argv.size()), argv.data(), p.config);
+    p.action = parse_command_line(int(argv.size()), argv.data(), p.config, p.enrolment);
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), Exit::kUsage);
     p.error = error.what();
