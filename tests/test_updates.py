@@ -228,7 +228,7 @@ def test_one_that_ends_the_program_is_taken_back(session, bundles, tmp_path):
     process = device.start()
     device.says("did not prove well in 3 starts")
     device.stop(process)
-    assert device.slots()["tries"] == {identity(bundles["newer"]): 3}
+    assert device.slots()["tries"] == {identity(bundles["newer"]): 1}
 
 
 def test_a_server_that_is_told_to_take_up_nonsense_goes_on(session, bundles, tmp_path):

@@ -28,7 +28,9 @@ std::optional<std::string> bus_error(GstElement* bin, GstClockTime timeout_ns) {
 
 bool is_remote(const std::string& source) { return starts_with(source, "rtsp://") || starts_with(source, "rtsps://"); }
 
-bool is_live(const std::string& source) { return is_remote(source) || starts_with(source, "v4l2:") || starts_with(source, "csi:"); }
+bool is_live(const std::string& source) {
+  return is_remote(source) || starts_with(source, "v4l2:") || starts_with(source, "csi:") || starts_with(source, "frames:");
+}
 
 int fetch(const std::string& source, int timeout_s, int fd, int error_fd) {
   const auto fail = [&](const std::string& why) {

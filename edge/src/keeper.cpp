@@ -346,7 +346,7 @@ struct Keeper::State {
     Charge c{.time_us = head.time_us};
     // A camera sees now, within what is held back; time that ran ahead would end visits early. By this process's own clock,
     // which nobody can set, and not by what the other process says it is.
-    if (pacer || is_live(config.source)) {
+    if (pacer || camera || is_live(config.source)) {
       const uint64_t now = begin_us + (monotonic_ns() - begin_ns) / 1000;
       c.time_us = std::clamp(c.time_us, now - std::min(now, kHeldBack_us), now + 1000000);
     }

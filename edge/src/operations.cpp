@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include <atomic>
 #include <condition_variable>
 #include <thread>
 #include <vector>
@@ -110,10 +111,11 @@ struct OperationsServer::Http {
   std::mutex mutex;
   std::condition_variable given;
   bool wanted = false, closing = false;
+  std::atomic<bool> finished{false};
   uint64_t answers = 0;
   json figures;
 
-  // nullopt-like null: the main loop does not answer.
+  // null: the main loop does not answer.
   json ask() {
     std::unique_lock lock(mutex);
     wanted = true;
@@ -155,7 +157,10 @@ OperationsServer::OperationsServer(const std::string& address) : http_(std::make
   h.server.Get("/readyz", [&h](const httplib::Request&, httplib::Response& response) { h.answer_health(response, true); });
   h.port = port == 0 ? h.server.bind_to_any_port(h.host.c_str()) : h.server.bind_to_port(h.host.c_str(), port) ? port : -1;
   if (h.port <= 0) throw Error(Exit::kAddress, "metrics: cannot listen on " + address + "; is the port in use, or the address not this machine's?");
-  h.thread = std::thread([&h] { h.server.listen_after_bind(); });
+  h.thread = std::thread([&h] {
+    h.server.listen_after_bind();
+    h.finished = true;
+  });
 }
 
 OperationsServer::~OperationsServer() {
@@ -165,7 +170,7 @@ OperationsServer::~OperationsServer() {
   }
   http_->given.notify_all();
   // stop() before the thread listens would be forgotten.
-  while (!http_->server.is_running() && http_->thread.joinable()) std::this_thread::sleep_for(1ms);
+  while (!http_->server.is_running() && !http_->finished) std::this_thread::sleep_for(1ms);
   http_->server.stop();
   http_->thread.join();
 }

@@ -20,7 +20,7 @@ using nlohmann::json;
 
 // A bundle that ends the program so often before it has proved well is taken back.
 constexpr int kTrialStarts = 3;
-// A camera or a link that is away all through a trial is not the bundle's doing; so often it is.
+// A camera or a link that is away all through a trial, or power that is, is not the bundle's doing; so often it is.
 constexpr int kTries = 3;
 
 void remove_tree(const fs::path& path) {
@@ -82,7 +82,7 @@ bool Slots::try_load(const std::string& slot) {
 
 const Bundle& Slots::load() {
   on_trial_ = false;
-  if (!state_.trial.empty() && state_.starts_left <= 0) reject("it did not prove well in " + std::to_string(kTrialStarts) + " starts", true);
+  if (!state_.trial.empty() && state_.starts_left <= 0) reject("it did not prove well in " + std::to_string(kTrialStarts) + " starts", false);
   if (!state_.trial.empty()) {
     State next = state_;
     --next.starts_left;
