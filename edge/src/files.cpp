@@ -26,6 +26,13 @@ std::string read_file(const std::filesystem::path& path, Exit code, size_t limit
   return bytes;
 }
 
+std::filesystem::path make_folder(const std::filesystem::path& folder) {
+  std::error_code problem;
+  std::filesystem::create_directories(folder, problem);
+  if (problem) throw Error(Exit::kStorage, "cannot create " + folder.string() + ": " + problem.message());
+  return folder;
+}
+
 void sync_folder(const std::filesystem::path& folder) {
   const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) throw_storage("cannot open folder", folder);

@@ -20,14 +20,12 @@
 #include "certificate.hpp"
 #include "files.hpp"
 #include "hex.hpp"
-#include "ledger.hpp"
 #include "operations.hpp"
 #include "pacer.hpp"
 #include "ruyicam/v1/uplink.pb.h"
-#include "spool.hpp"
 #include "stats.hpp"
+#include "store.hpp"
 #include "updater.hpp"
-#include "uplink.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -46,16 +44,6 @@ constexpr auto kHeld = 10s;
 // Beyond the time in which the process that sees frames itself gives up on a source: it hangs.
 constexpr auto kHanging = 10s;
 
-double lower(double ceiling, double wanted) { return wanted > 0 ? std::min(ceiling, wanted) : ceiling; }
-
-LedgerBudget lowered(LedgerBudget budget, const Config& config) {
-  budget.bits_per_second = lower(budget.bits_per_second, config.bits_per_second);
-  budget.bits_per_day = lower(budget.bits_per_day, config.bits_per_day);
-  budget.mu_per_day = lower(budget.mu_per_day, config.mu_per_day);
-  budget.token_bits_per_day = lower(budget.token_bits_per_day, config.token_bits_per_day);
-  return budget;
-}
-
 uint64_t unix_time_us() {
   return uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
 }
@@ -64,61 +52,12 @@ uint64_t monotonic_ns() {
   return uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
 }
 
-std::filesystem::path prepare(const std::filesystem::path& folder) {
-  std::error_code problem;
-  std::filesystem::create_directories(folder, problem);
-  if (problem) throw Error(Exit::kStorage, "cannot create " + folder.string() + ": " + problem.message());
-  return folder;
-}
-
-// Of packets in a full spool those go last that hold features around a look.
-std::function<bool(const std::string&)> worth_keeping(const Bundle& bundle) {
-  return [heartbeat = uint64_t(bundle.heartbeat_ticks)](const std::string& bytes) {
-    v1::FeaturePacket packet;
-    if (!packet.ParseFromString(bytes)) return false;
-    return packet.kind() == kFeatures && (packet.token() != 0 || packet.sequence() % heartbeat != 0);
-  };
-}
-
-// What is on disk and on the network; made when the first tick has come, so that a source that fails leaves no trace.
-struct Store {
-  Store(const Config& config, const Bundle& bundle, CredentialFiles& credentials, Latencies& latencies)
-      : folder(prepare(config.state_dir)), certificates(prepare(folder / "certificates")),
-        witness(config.witness.empty() ? folder / "witness.json" : std::filesystem::path(config.witness)),
-        ledger(folder / "ledger.json", config.camera_id, lowered(bundle.budget, config), witness), before(ledger.totals()),
-        spool(folder / "spool", uint64_t(config.spool_max_bytes), std::chrono::hours(config.spool_max_hours), worth_keeping(bundle)),
-        uplink(config.server, credentials, certificates, spool, latencies) {}
-
-  std::filesystem::path folder, certificates;
-  Witness witness;
-  Ledger ledger;
-  LedgerTotals before;
-  Spool spool;
-  Uplink uplink;
-};
-
 }  // namespace
 
 // How often the source of a live camera was away, and for how long.
 struct Outages {
   uint64_t count = 0, attempts = 0;
   double last_s = 0, all_s = 0;
-};
-
-// A camera's disk that takes nothing: what cannot be charged or kept is lost, and the next tick tries again. Said once.
-class Trouble {
- public:
-  void failed(const Error& error) {
-    if (error.code() != Exit::kStorage) throw error;
-    if (!bad_.exchange(true)) spdlog::error("storage: {}; nothing leaves until it works", error.what());
-  }
-  void mended(const char* what) {
-    if (bad_.exchange(false)) spdlog::info("storage works again: {}", what);
-  }
-  bool now() const { return bad_; }
-
- private:
-  std::atomic<bool> bad_{false};
 };
 
 struct Keeper::State {

@@ -57,9 +57,7 @@ void Slots::read() {
 }
 
 void Slots::write(const State& s) {
-  std::error_code problem;
-  fs::create_directories(folder_, problem);
-  if (problem) throw Error(Exit::kStorage, "cannot create " + folder_.string() + ": " + problem.message());
+  make_folder(folder_);
   const json j = {{"active", s.active}, {"trial", s.trial}, {"starts_left", s.starts_left}, {"floor", s.floor}, {"tries", s.tries}, {"factory", s.factory}};
   write_file_atomic(folder_ / "slots.json", j.dump(2) + "\n");
   state_ = s;
@@ -152,10 +150,7 @@ std::string Slots::unwanted(const Bundle& b, bool newer_only) const {
 fs::path Slots::staging() const {
   const fs::path path = folder_ / "partial";
   remove_tree(path);
-  std::error_code problem;
-  fs::create_directories(path, problem);
-  if (problem) throw Error(Exit::kStorage, "cannot create " + path.string() + ": " + problem.message());
-  return path;
+  return make_folder(path);
 }
 
 void Slots::install(bool newer_only) {

@@ -67,9 +67,7 @@ std::filesystem::path Spool::path_of(uint64_t id) const {
 
 Spool::Spool(std::filesystem::path folder, uint64_t max_bytes, std::chrono::seconds max_age, std::function<bool(const std::string&)> essential)
     : folder_(std::move(folder)), max_bytes_(max_bytes), max_age_(max_age), essential_(std::move(essential)) {
-  std::error_code problem;
-  std::filesystem::create_directories(folder_, problem);
-  if (problem) throw Error(Exit::kStorage, "cannot create " + folder_.string() + ": " + problem.message());
+  make_folder(folder_);
   std::vector<uint64_t> ids;
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
     const std::string name = entry.path().filename().string();
