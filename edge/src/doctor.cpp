@@ -67,7 +67,10 @@ void check_camera(const Config& config, const Bundle& bundle, const std::atomic<
     }
     const auto said = [&] { return std::string(record->payload.begin(), std::find(record->payload.begin(), record->payload.end(), 0)); };
     const RecordType type = record->head.type;
-    if (type == RecordType::kNotice) doors = said();
+    if (type == RecordType::kNotice) {
+      doors = said();
+      doors.erase(0, doors.find(": ") + 2);  // the line names the part already
+    }
     if (type == RecordType::kFailure) why = said();
     if (type == RecordType::kGone) {
       if (const auto fetch = said(); !fetch.empty()) why = fetch;
