@@ -115,6 +115,31 @@ def test_a_server_s_bundle_is_fetched_tried_and_kept(session, bundles, tmp_path)
     session.start_server()
 
 
+def test_nothing_that_lets_more_out(session, signed, tmp_path):
+    """A higher ceiling takes someone at the device; a lower one does not."""
+    base = json.loads((signed[0] / "manifest.json").read_text())
+    made = {}
+    for name, factor in (("laxer", 2), ("stricter", 0.5)):
+        privacy = base["privacy"] | {"bits_per_day": base["privacy"]["bits_per_day"] * factor}
+        made[name] = another_bundle(
+            signed[0], tmp_path / f"{name}.ruyicam", signed[2], serial=base["serial"] + 1, privacy=privacy
+        )
+    device = Device(session, tmp_path / "state")
+    offer(session, made["laxer"])
+    process = device.start()
+    device.says("above the configured bundle's")
+    offer(session, made["stricter"])
+    device.ends(process, Exit.RESTART)
+    process = device.start()
+    device.says("has proved well")
+    # Nor back up again: what was configured counts, not what runs.
+    offer(session, made["laxer"])
+    device.stop(process)
+    process = device.start()
+    wait_for(lambda: device.log.read_text().count("above the configured bundle's") > 1)
+    device.stop(process)
+
+
 def test_nothing_below_the_floor(session, signed, bundles, tmp_path):
     device = Device(session, tmp_path / "state", update_floor=json.loads((signed[0] / "manifest.json").read_text())["serial"])
     offer(session, bundles["older"])

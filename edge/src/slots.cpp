@@ -23,6 +23,18 @@ constexpr int kTrialStarts = 3;
 // A camera or a link that is away all through a trial, or power that is, is not the bundle's doing; so often it is.
 constexpr int kTries = 3;
 
+// From the one that lets least out.
+int rank(const std::string& profile) { return profile == "strict" ? 0 : profile == "standard" ? 1 : 2; }
+
+// Whether some ceiling of `b` is above that of `a`; figures that were computed differ in their last digits.
+bool above(const LedgerBudget& b, const LedgerBudget& a) {
+  constexpr double LedgerBudget::* kCeilings[] = {&LedgerBudget::bits_per_second, &LedgerBudget::bits_per_day, &LedgerBudget::mu_per_day,
+                                                  &LedgerBudget::token_bits_per_day, &LedgerBudget::visit_mu, &LedgerBudget::visit_token_bits};
+  // The same budget for a shorter visit is more.
+  return b.visit_us < a.visit_us ||
+         std::any_of(std::begin(kCeilings), std::end(kCeilings), [&](auto ceiling) { return b.*ceiling > a.*ceiling * (1 + 1e-9); });
+}
+
 void remove_tree(const fs::path& path) {
   std::error_code problem;
   fs::remove_all(path, problem);
@@ -78,8 +90,24 @@ bool Slots::try_load(const std::string& slot) {
   }
 }
 
+void Slots::allow(const Bundle& bundle) {
+  allowed_profile_ = bundle.profile;
+  allowed_ = bundle.budget;
+}
+
 const Bundle& Slots::load() {
   on_trial_ = false;
+  const Bundle& found = choose();
+  // A configured bundle that cannot be read allows no more than the one that runs.
+  allow(found);
+  try {
+    allow(load_bundle(factory_, public_key_));
+  } catch (const Error&) {
+  }
+  return found;
+}
+
+const Bundle& Slots::choose() {
   if (!state_.trial.empty() && state_.starts_left <= 0) reject("it did not prove well in " + std::to_string(kTrialStarts) + " starts", false);
   if (!state_.trial.empty()) {
     State next = state_;
@@ -143,6 +171,8 @@ std::string Slots::unwanted(const Bundle& b, bool newer_only) const {
   if (b.id == bundle_.id) return "it is in use";
   if (const auto tries = state_.tries.find(hex(b.id)); tries != state_.tries.end() && tries->second >= kTries) return "it did not prove well here";
   if (b.serial < floor()) return "its serial " + std::to_string(b.serial) + " is below the floor " + std::to_string(floor());
+  if (rank(b.profile) > rank(allowed_profile_)) return "its profile " + b.profile + " lets more out than the configured bundle's, " + allowed_profile_;
+  if (above(b.budget, allowed_)) return "its budget is above the configured bundle's";
   if (newer_only && b.serial <= bundle_.serial) return "its serial " + std::to_string(b.serial) + " is not above " + std::to_string(bundle_.serial) + ", which is in use";
   return "";
 }

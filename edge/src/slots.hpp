@@ -31,7 +31,8 @@ class Slots {
   // has come so for the third time. Throws Error(kStorage).
   void reject(const std::string& why, bool for_good);
 
-  // Why that bundle is not to be installed; empty: it may be. newer_only: only one with a greater serial is wanted.
+  // Why that bundle is not to be installed; empty: it may be. It must not let more out than the configured one: that takes
+  // someone at the device. newer_only: only one with a greater serial is wanted.
   std::string unwanted(const Bundle& bundle, bool newer_only) const;
   // An empty folder for a bundle that is being fetched. Throws Error(kStorage).
   std::filesystem::path staging() const;
@@ -49,15 +50,19 @@ class Slots {
   };
 
   std::filesystem::path path_of(const std::string& slot) const;
+  const Bundle& choose();
   bool try_load(const std::string& slot);
   void read();
   void write(const State& state);
+  void allow(const Bundle& bundle);
   uint64_t floor() const { return std::max(floor_, state_.floor); }
 
   std::filesystem::path folder_, factory_, public_key_;
   uint64_t floor_;
   State state_;
   Bundle bundle_;
+  std::string allowed_profile_;
+  LedgerBudget allowed_;
   bool on_trial_ = false;
 };
 
