@@ -191,6 +191,9 @@ TEST(Isolation, ThreadsThatRunAlreadyAreIsolatedToo) {
 }
 
 TEST(Isolation, NoCoreFile) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the sanitizer takes the signal";
+#endif
   SKIP_WITHOUT_SECCOMP();
   TemporaryFolder folder;
   const auto [text, status] = in_child([&](int) {
