@@ -156,6 +156,8 @@ std::string isolate_before_start(const std::string& engines) {
   const bool privileged = prctl(PR_CAPBSET_READ, CAP_IPC_LOCK, 0, 0, 0) == 1 && geteuid() == 0;
   if (!(privileged || limit.rlim_cur == RLIM_INFINITY) || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
     miss("locked memory");
+  // Every pipeline brings threads of its own, and an arena each would keep what they had.
+  mallopt(M_ARENA_MAX, 1);
   // What is freed is overwritten: frames, the decoder's and the encoder's buffers.
   if (mallopt(M_PERTURB, 0x5a) != 1) miss("wiping");
   return missing;
