@@ -201,6 +201,8 @@ Bundle parse_bundle(const std::string& manifest, const std::function<std::string
     return bundle;
   } catch (const json::exception& error) {
     throw std::invalid_argument(std::string("manifest: ") + error.what());
+  } catch (const NotWhole& error) {
+    throw std::invalid_argument(std::string("manifest: ") + error.what());
   } catch (const std::out_of_range&) {
     throw std::invalid_argument("mapping.safetensors lacks a tensor");
   }

@@ -9,7 +9,11 @@
 
 namespace ruyicam::edge {
 
-// Throws std::invalid_argument with one line if `value` is not a whole number in the range of T.
+struct NotWhole : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+// Throws NotWhole with one line if `value` is not a whole number in the range of T.
 template <std::integral T>
 T whole(const nlohmann::json& value, const std::string& name) {
   using Limits = std::numeric_limits<T>;
@@ -17,11 +21,11 @@ T whole(const nlohmann::json& value, const std::string& name) {
                     : value.is_number_integer() ? std::in_range<T>(value.get<int64_t>())
                                                 : false;
   if (!fits)
-    throw std::invalid_argument(name + " is not a whole number from " + std::to_string(Limits::min()) + " to " + std::to_string(Limits::max()));
+    throw NotWhole(name + " is not a whole number from " + std::to_string(Limits::min()) + " to " + std::to_string(Limits::max()));
   return value.get<T>();
 }
 
-// The member `name` of an object. Throws std::invalid_argument too, nlohmann::json::out_of_range if it is not there.
+// The member `name` of an object. Throws NotWhole too, nlohmann::json::out_of_range if it is not there.
 template <std::integral T>
 T whole_at(const nlohmann::json& object, const char* name) {
   return whole<T>(object.at(name), name);
