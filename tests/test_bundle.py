@@ -144,7 +144,10 @@ def resign(bundle: Path, key: Path, change) -> None:
         (lambda m: m["token_prior"].__setitem__(0, 0.1), "add up to 1"),
         (lambda m: m["features"].update(dim=65), "tensor 'weight'"),
         (lambda m: m.pop("gate"), "gate"),
-        (lambda m: m["input"].update(width="wide"), "manifest"),
+        (lambda m: m["input"].update(width="wide"), "manifest: width is not a whole number"),
+        (lambda m: m["gate"].update(around_ticks=2.5), "manifest: around_ticks is not a whole number"),
+        (lambda m: m["mapping"].update(clip=2e33), "manifest: clip is not a whole number"),
+        (lambda m: m["features"].update(tokens=-(2**40)), "manifest: tokens is not a whole number"),
         (lambda m: m["labels"].append("dance"), "do not fit"),
     ],
 )
