@@ -58,6 +58,12 @@ def identity(bundle: Path) -> str:
     return bundle_id((bundle / "manifest.json").read_bytes()).hex()
 
 
+def newest_bundle(state: Path) -> str:
+    """Id of the bundle in the last packet of a spool; nothing if it holds none."""
+    packets = spooled(state)
+    return packets[-1].bundle_id.hex() if packets else ""
+
+
 class Device:
     """A device whose supervisor starts it again whenever it asks for it."""
 
@@ -101,16 +107,18 @@ def test_a_server_s_bundle_is_fetched_tried_and_kept(session, bundles, tmp_path)
     wait_for(lambda: device.slots() == device.slots() | {"trial": "", "active": "a", "starts_left": 2})
     device.stop(second)
     session.stop_server()
-    boots = {p.boot_id for p in spooled(device.state)}
+    known = {p.boot_id for p in spooled(device.state)}
     third = device.start()
-    wait_for(lambda: (p := spooled(device.state)[-1]).boot_id not in boots and p.bundle_id.hex() == identity(bundles["newer"]))
+    wait_for(
+        lambda: {p.bundle_id.hex() for p in spooled(device.state) if p.boot_id not in known} == {identity(bundles["newer"])}
+    )
     device.stop(third)
     # The configured bundle is replaced by hand: it counts again.
     assert "was replaced" not in device.log.read_text()
     device.keys["bundle"] = bundles["newest"]
     fourth = device.start()
     device.says("was replaced")
-    wait_for(lambda: spooled(device.state)[-1].bundle_id.hex() == identity(bundles["newest"]))
+    wait_for(lambda: newest_bundle(device.state) == identity(bundles["newest"]))
     device.stop(fourth)
     session.start_server()
 
@@ -138,6 +146,20 @@ def test_nothing_that_lets_more_out(session, signed, tmp_path):
     process = device.start()
     wait_for(lambda: device.log.read_text().count("above the configured bundle's") > 1)
     device.stop(process)
+
+
+def test_a_bundle_given_by_hand_ends_a_trial(session, bundles, tmp_path):
+    """Whoever puts a stricter one there does not get the one that was about to be tried."""
+    device = Device(session, tmp_path / "state")
+    offer(session, bundles["newer"])
+    device.ends(device.start(), Exit.RESTART)
+    offer(session, None)
+    device.keys["bundle"] = bundles["raised"]
+    process = device.start()
+    device.says("was replaced")
+    wait_for(lambda: newest_bundle(device.state) == identity(bundles["raised"]))
+    device.stop(process)
+    assert device.slots()["trial"] == "" and "on trial" not in device.log.read_text()
 
 
 def test_nothing_below_the_floor(session, signed, bundles, tmp_path):

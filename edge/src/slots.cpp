@@ -108,6 +108,22 @@ const Bundle& Slots::load() {
 }
 
 const Bundle& Slots::choose() {
+  if (!state_.active.empty() || !state_.trial.empty()) {
+    // A device that was given another bundle by hand is meant to run it.
+    bool same = true;
+    try {
+      same = hex(load_bundle(factory_, public_key_).id) == state_.factory;
+    } catch (const Error&) {
+      // Not needed while a slot is good.
+    }
+    if (!same) {
+      spdlog::info("update: the configured bundle was replaced; it is used instead of the slots");
+      State next = state_;
+      next.active.clear();
+      next.trial.clear();
+      write(next);
+    }
+  }
   if (!state_.trial.empty() && state_.starts_left <= 0) reject("it did not prove well in " + std::to_string(kTrialStarts) + " starts", false);
   if (!state_.trial.empty()) {
     State next = state_;
@@ -121,21 +137,6 @@ const Bundle& Slots::choose() {
     }
     next.trial.clear();
     write(next);
-  }
-  if (!state_.active.empty()) {
-    // A device that was given another bundle by hand is meant to run it.
-    bool same = true;
-    try {
-      same = hex(load_bundle(factory_, public_key_).id) == state_.factory;
-    } catch (const Error&) {
-      // Not needed while a slot is good.
-    }
-    if (!same) {
-      spdlog::info("update: the configured bundle was replaced; it is used instead of slot {}", state_.active);
-      State next = state_;
-      next.active.clear();
-      write(next);
-    }
   }
   const std::string other = state_.active == "a" ? "b" : "a";
   if (!state_.active.empty() && (try_load(state_.active) || (fs::exists(path_of(other)) && try_load(other)))) return bundle_;
