@@ -55,6 +55,7 @@ class Store:
         except Exception as error:
             raise RuyicamError(Exit.USAGE, f"database {url}: {error}") from error
         self._write = threading.Lock()
+        self._opened = time.monotonic()
 
     @staticmethod
     def _tune_sqlite(connection, _record) -> None:
@@ -151,7 +152,10 @@ class Store:
         """
         pending = []
         with Session(self.engine, expire_on_commit=False) as session:
-            due = or_(Boot.newest >= Boot.next_start + window - 1, Boot.ended.is_(True), Boot.seen_at <= time.time() - idle_s)
+            due = or_(Boot.newest >= Boot.next_start + window - 1, Boot.ended.is_(True))
+            # While the server was away no camera could be heard.
+            if time.monotonic() >= self._opened + idle_s:
+                due = or_(due, Boot.seen_at <= time.time() - idle_s)
             query = (
                 select(Boot).where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due).order_by(Boot.seen_at).limit(limit)
             )
