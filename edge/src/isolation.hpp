@@ -8,8 +8,8 @@ namespace ruyicam::edge {
 void forbid_inspection(bool die_with_parent);
 
 // Before any thread is started and anything opened: namespaces without network and IPC, and (Landlock) no file to be
-// written but GStreamer's registry, devices and `engines` (if not empty), which the source and the model may need while they start. Memory is locked as it comes
-// into use, and wiped when it is freed. Returns what this kernel or user does not allow, in words; empty: all of it works.
+// written but GStreamer's registry, devices and `engines` (if not empty), which the source and the model may need while they
+// start. Memory is locked as it comes into use, and wiped when it is freed. Returns what this kernel or user does not allow, in words; empty: all of it works.
 std::string isolate_before_start(const std::string& engines = {});
 
 // Once the source runs: no capability is left but to lock memory, and system calls are those of an allow-list (seccomp) for every thread of

@@ -26,8 +26,6 @@ std::optional<int> pushed_fd(const std::string& source) {
   return fd;
 }
 
-PushedFrames::~PushedFrames() { sodium_memzero(luma_.data(), luma_.size()); }
-
 bool PushedFrames::read(void* into, size_t size, bool may_end, const std::atomic<bool>& stop) {
   auto* at = static_cast<uint8_t*>(into);
   auto begin = std::chrono::steady_clock::now();
@@ -55,6 +53,11 @@ bool PushedFrames::next(const std::function<void(const LumaFrame&)>& use, const 
   if (head.magic != FrameHeader::kMagic || !side(head.width) || !side(head.height))
     throw Error(Exit::kSource, "source frames: what came is no frame (edge.h says how to hand them over)");
   luma_.resize(size_t(head.width) * head.height);
+  // No frame outlives its use, whatever becomes of it.
+  struct Wipe {
+    std::vector<uint8_t>& luma;
+    ~Wipe() { sodium_memzero(luma.data(), luma.size()); }
+  } wipe{luma_};
   if (!read(luma_.data(), luma_.size(), false, stop)) return false;
   if (!first_ns_) first_ns_ = head.time_ns;
   use({luma_.data(), int(head.width), int(head.height), ptrdiff_t(head.width), head.time_ns > *first_ns_ ? head.time_ns - *first_ns_ : 0});

@@ -13,8 +13,7 @@ std::optional<int> pushed_fd(const std::string& source);
 
 class PushedFrames : public Source {
  public:
-  explicit PushedFrames(int fd, int timeout_s) : fd_(fd), timeout_s_(timeout_s) {}
-  ~PushedFrames() override;
+  PushedFrames(int fd, int timeout_s) : fd_(fd), timeout_s_(timeout_s) {}
   // Throws Error(kSource) for what is no frame.
   bool next(const std::function<void(const LumaFrame&)>& use, const std::atomic<bool>& stop) override;
   bool live() const override { return true; }
