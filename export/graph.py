@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -126,18 +128,35 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+@dataclass(frozen=True)
+class GraphTick:
+    """One tick of edge.onnx: what it was given, and tokens [T, D], clipped features [n] and probabilities [K]."""
+
+    inputs: dict[str, np.ndarray]
+    tokens: np.ndarray
+    features: np.ndarray
+    probabilities: np.ndarray
+
+
+@torch.inference_mode()
+def run_along(family: Family, session: onnxruntime.InferenceSession, frames: np.ndarray) -> Iterator[GraphTick]:
+    """The graph along int8 [N, 3, h, w] in order, as on the device: the features of a tick are the history of the next."""
+    history, valid = (t.numpy() for t in empty_history(family))
+    for frame in frames[:, None]:
+        inputs = dict(zip(INPUTS, (frame, history, valid), strict=True))
+        tokens, probabilities = session.run(list(OUTPUTS), inputs)
+        features = family.mapping.exact(torch.from_numpy(tokens)[None]).float().numpy()
+        yield GraphTick(inputs, tokens, features[0], probabilities)
+        history = np.concatenate([history[:, 1:], features[:, None]], 1)
+        valid = np.concatenate([valid[:, 1:], [[True]]], 1)
+
+
 @torch.inference_mode()
 def worst_error(family: Family, model: bytes, frames: np.ndarray) -> dict[str, float]:
     """Largest difference between ONNX Runtime and PyTorch over int8 [N, 3, h, w] in order, history included."""
-    session, graph = open_session(model), EdgeGraph(family)
-    history, valid = empty_history(family)
-    worst = dict.fromkeys(OUTPUTS, 0.0)
-    for frame in torch.from_numpy(frames).unsqueeze(1):
-        want = graph(frame, history, valid)
-        got = session.run(list(OUTPUTS), {"frame": frame.numpy(), "history": history.numpy(), "history_valid": valid.numpy()})
-        for name, a, b in zip(OUTPUTS, want, got, strict=True):
+    graph, worst = EdgeGraph(family), dict.fromkeys(OUTPUTS, 0.0)
+    for tick in run_along(family, open_session(model), frames):
+        want = graph(*(torch.from_numpy(tick.inputs[name]) for name in INPUTS))
+        for name, a, b in zip(OUTPUTS, want, (tick.tokens, tick.probabilities), strict=True):
             worst[name] = max(worst[name], float(np.abs(a.numpy() - b).max()))
-        u = family.mapping.exact(want[0].unsqueeze(0)).float()
-        history = torch.cat([history[:, 1:], u.unsqueeze(1)], 1)
-        valid = torch.cat([valid[:, 1:], torch.ones(1, 1, dtype=torch.bool)], 1)
     return worst

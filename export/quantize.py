@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ruyicam.cloud.data.clips import SUFFIXES, Clip, find_clips, model_input
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
-from .graph import OUTPUTS, empty_history, open_session
+from .graph import open_session, run_along
 
 _TICKS = 60  # of each clip
 _CLIPS = 24  # for calibration; others, if there are any, are for the loss
@@ -38,32 +37,11 @@ class QuantisationLoss:
     accuracy: dict[str, float] | None
 
 
-class _Ticks:
-    """A graph's inputs along a clip, as the device would give them: the features of a tick are the history of the next."""
-
-    def __init__(self, family: Family, model: bytes):
-        self.family, self.session = family, open_session(model)
-
-    def __call__(self, frames: np.ndarray) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
-        """int8 [N, 3, h, w] -> (inputs, features [n], probabilities [K]) of every tick."""
-        import torch
-
-        history, valid = (t.numpy() for t in empty_history(self.family))
-        for frame in frames[:, None]:
-            inputs = {"frame": frame, "history": history, "history_valid": valid}
-            tokens, probabilities = self.session.run(list(OUTPUTS), inputs)
-            with torch.inference_mode():
-                features = self.family.mapping.exact(torch.from_numpy(tokens)[None]).float().numpy()
-            yield inputs, features[0], probabilities
-            history = np.concatenate([history[:, 1:], features[:, None]], 1)
-            valid = np.concatenate([valid[:, 1:], [[True]]], 1)
-
-
 class _Reader(CalibrationDataReader):
     def __init__(self, family: Family, model: bytes, clips: list[Clip]):
-        ticks = _Ticks(family, model)
-        shape = family.config.input
-        self._all = (inputs for clip in clips for inputs, _, _ in ticks(model_input(clip.path, shape, limit=_TICKS)))
+        session, shape = open_session(model), family.config.input
+        walks = (run_along(family, session, model_input(c.path, shape, limit=_TICKS)) for c in clips)
+        self._all = (tick.inputs for walk in walks for tick in walk)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._all, None)
@@ -118,17 +96,17 @@ def quantise(family: Family, model: bytes, clips: list[Clip]) -> bytes:
 def quantisation_loss(family: Family, model: bytes, quantised: bytes, clips: list[Clip], held_back: bool) -> QuantisationLoss:
     """Both graphs along the same clips."""
     same, cosines, right = [], [], {"float": [], "int8": []}
-    graphs = {"float": _Ticks(family, model), "int8": _Ticks(family, quantised)}
+    sessions = {"float": open_session(model), "int8": open_session(quantised)}
     for clip in clips:
         frames = model_input(clip.path, family.config.input, limit=_TICKS)
-        said = {name: [(f, p) for _, f, p in ticks(frames)] for name, ticks in graphs.items()}
-        for (f, p), (g, q) in zip(said["float"], said["int8"], strict=True):
-            same.append(int(p.argmax()) == int(q.argmax()))
-            lengths = float(np.linalg.norm(f) * np.linalg.norm(g))
-            cosines.append(float(f @ g) / lengths if lengths else 1.0)
+        said = {name: list(run_along(family, session, frames)) for name, session in sessions.items()}
+        for a, b in zip(said["float"], said["int8"], strict=True):
+            same.append(int(a.probabilities.argmax()) == int(b.probabilities.argmax()))
+            lengths = float(np.linalg.norm(a.features) * np.linalg.norm(b.features))
+            cosines.append(float(a.features @ b.features) / lengths if lengths else 1.0)
         for name, ticks in said.items():
             # Not quiet if any tick is not: what the gate would let through.
-            surest = max((p for _, p in ticks), key=lambda p: 1 - p[0])
+            surest = max((t.probabilities for t in ticks), key=lambda p: 1 - p[0])
             right[name].append(family.config.labels[int(surest.argmax())] == clip.label)
     labelled = all(c.label for c in clips)
     accuracy = {name: float(np.mean(r)) for name, r in right.items()} if labelled else None

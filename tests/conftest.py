@@ -53,6 +53,14 @@ def signed(tmp_path_factory, family, made_clip) -> tuple[Path, Path, Path]:
     return report.path, public, private
 
 
+@pytest.fixture(scope="module")
+def module_session(tmp_path_factory, signed):
+    """One server for all tests of a module, for those whose devices have a state folder each."""
+    folder = tmp_path_factory.mktemp("module") / "session"
+    with BenchSession(default_model(), signed[0], signed[1], folder=folder) as running:
+        yield running
+
+
 @pytest.fixture
 def session(tmp_path, signed):
     """The real server, ready for the real edge binary."""

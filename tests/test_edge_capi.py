@@ -14,7 +14,6 @@ from test_end_to_end import wait_for
 from test_isolation import child_of, children_of
 
 from ruyicam.export.bench_session import BenchSession, find_edge
-from ruyicam.export.defaults import default_model
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "default" / "edge"
 OK, INVALID, SYSTEM, BUSY, ENDED = range(5)
@@ -34,11 +33,9 @@ class Options(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory, signed):
+def session(module_session):
     """One server for all tests here."""
-    folder = tmp_path_factory.mktemp("capi") / "session"
-    with BenchSession(default_model(), signed[0], signed[1], folder=folder) as running:
-        yield running
+    return module_session
 
 
 @pytest.fixture(scope="module")

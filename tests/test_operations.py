@@ -22,7 +22,6 @@ from test_isolation import child_of
 
 from ruyicam.cloud.errors import Exit
 from ruyicam.export.bench_session import CAMERA, BenchSession
-from ruyicam.export.defaults import default_model
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "edge" / "packaging" / "ruyicam-edge@.service"
@@ -30,11 +29,9 @@ CAMERA_SOURCE = "pipeline:videotestsrc is-live=true ! video/x-raw,width=320,heig
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory, signed):
-    """One server for all tests here: each has a state folder of its own."""
-    folder = tmp_path_factory.mktemp("operations") / "session"
-    with BenchSession(default_model(), signed[0], signed[1], folder=folder) as running:
-        yield running
+def session(module_session):
+    """One server for all tests here."""
+    return module_session
 
 
 class Device:

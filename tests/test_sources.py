@@ -16,18 +16,14 @@ from test_end_to_end import one_line, run_edge, spooled, start, wait_for
 from test_isolation import _SYS_PTRACE, child_of, children_of, status
 
 from ruyicam.cloud.errors import Exit
-from ruyicam.export.bench_session import BenchSession
-from ruyicam.export.defaults import default_model
 
 PYTHON = "/usr/bin/python3"
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory, signed):
-    """One server for all tests here: each has a state folder of its own."""
-    folder = tmp_path_factory.mktemp("sources") / "session"
-    with BenchSession(default_model(), signed[0], signed[1], folder=folder) as running:
-        yield running
+def session(module_session):
+    """One server for all tests here."""
+    return module_session
 
 
 @contextlib.contextmanager

@@ -58,6 +58,14 @@ def identity(bundle: Path) -> str:
     return bundle_id((bundle / "manifest.json").read_bytes()).hex()
 
 
+@pytest.fixture
+def stick(tmp_path) -> Path:
+    """An empty folder, as of a USB stick."""
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    return folder
+
+
 def newest_bundle(state: Path) -> str:
     """Id of the bundle in the last packet of a spool; nothing if it holds none."""
     packets = spooled(state)
@@ -184,10 +192,8 @@ def test_nothing_below_the_floor(session, signed, bundles, tmp_path):
     one_line(run_edge(session, CAMERA_SOURCE, device.state), Exit.BUNDLE, "below the floor")
 
 
-def test_a_folder_s_newest_bundle_is_taken(session, bundles, tmp_path):
+def test_a_folder_s_newest_bundle_is_taken(session, bundles, stick, tmp_path):
     offer(session, None)
-    stick = tmp_path / "stick"
-    stick.mkdir()
     device = Device(session, tmp_path / "state", update_folder=stick)
     process = device.start()
     # Half copied, older, and not ours: none of them is taken.
@@ -202,10 +208,8 @@ def test_a_folder_s_newest_bundle_is_taken(session, bundles, tmp_path):
     assert identity(device.state / "bundles" / "a.ruyicam") == identity(bundles["raised"])
 
 
-def test_a_model_that_does_not_run_is_taken_back(session, bundles, tmp_path):
+def test_a_model_that_does_not_run_is_taken_back(session, bundles, stick, tmp_path):
     offer(session, None)
-    stick = tmp_path / "stick"
-    stick.mkdir()
     device = Device(session, tmp_path / "state", update_folder=stick)
     (stick / "b.ruyicam").symlink_to(bundles["broken"])
     device.ends(device.start(), Exit.RESTART)
@@ -219,11 +223,9 @@ def test_a_model_that_does_not_run_is_taken_back(session, bundles, tmp_path):
     device.stop(process)
 
 
-def test_one_that_the_server_does_not_know_has_to_wait(session, bundles, tmp_path):
+def test_one_that_the_server_does_not_know_has_to_wait(session, bundles, stick, tmp_path):
     """Its packets would be refused, and all that come behind them would wait."""
     offer(session, None)
-    stick = tmp_path / "stick"
-    stick.mkdir()
     device = Device(session, tmp_path / "state", update_folder=stick)
     (stick / "n.ruyicam").symlink_to(bundles["newest"])
     process = device.start()
@@ -231,6 +233,14 @@ def test_one_that_the_server_does_not_know_has_to_wait(session, bundles, tmp_pat
     session.server_keys["bundles"].append(str(bundles["newest"]))
     offer(session, None)
     device.ends(process, Exit.RESTART)
+
+
+def test_a_bad_stick_does_not_keep_from_the_server(session, signed, bundles, stick, tmp_path):
+    device = Device(session, tmp_path / "state", update_folder=stick)
+    strange = another_bundle(signed[0], stick / "strange.ruyicam", signed[2], serial=2_000_000_000)
+    offer(session, bundles["newer"])
+    device.ends(device.start(), Exit.RESTART)
+    assert identity(device.state / "bundles" / "a.ruyicam") == identity(bundles["newer"]) != identity(strange)
 
 
 def test_a_trial_without_a_server_ends(session, bundles, tmp_path):

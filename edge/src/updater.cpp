@@ -66,6 +66,24 @@ Updater::~Updater() {
   thread_.join();
 }
 
+// What is wrong in one place, a stick that stays plugged in say, does not keep from looking in the other.
+bool Updater::look() {
+  std::string problem;
+  const auto tried = [&](bool (Updater::*look_there)()) {
+    try {
+      return (this->*look_there)();
+    } catch (const std::exception& error) {
+      problem += (problem.empty() ? "" : "; ") + std::string(error.what());
+      return false;
+    }
+  };
+  const bool found = (!config_.update_folder.empty() && tried(&Updater::look_in_folder)) || tried(&Updater::look_on_server);
+  const std::lock_guard lock(mutex_);
+  if (!found && !stop_ && !problem.empty() && problem != last_problem_) spdlog::warn("update: {}", problem);
+  last_problem_ = problem;
+  return found;
+}
+
 void Updater::run() {
   // Not all devices of a site at once.
   int64_t wait_ms = std::min(config_.update_every_s * 1000, kFirstLook_ms);
@@ -74,16 +92,9 @@ void Updater::run() {
     wait_ms -= int64_t(randombytes_uniform(uint32_t(std::min<int64_t>(wait_ms / 4, 1 << 30) + 1)));
     if (changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] { return stop_; })) return;
     lock.unlock();
-    std::string problem;
-    try {
-      installed_ = (!config_.update_folder.empty() && look_in_folder()) || look_on_server();
-    } catch (const std::exception& error) {
-      problem = error.what();
-    }
+    installed_ = look();
     lock.lock();
-    if (stop_ || installed_) return;
-    if (!problem.empty() && problem != last_problem_) spdlog::warn("update: {}", problem);
-    last_problem_ = problem;
+    if (installed_) return;
     wait_ms = config_.update_every_s * 1000;
   }
 }

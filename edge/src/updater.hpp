@@ -22,6 +22,7 @@ class Updater {
 
  private:
   void run();
+  bool look();
   // True: something was installed.
   bool look_in_folder();
   bool look_on_server();
