@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +14,17 @@ from ruyicam.cloud.privacy.bounds import bits_per_release
 # The backbone's output channels of each stage and its number of bottlenecks; every stage halves the picture.
 STAGES = ((32, 1), (64, 3), (128, 3))
 STRIDE = 2 ** (len(STAGES) + 1)
+
+
+@contextlib.contextmanager
+def reading_checkpoint(folder: Path) -> Iterator[None]:
+    """Whatever goes wrong within is RuyicamError(USAGE) with one line: `folder` is no checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise RuyicamError(Exit.USAGE, f"model {folder}: {error.strerror or error}") from error
+    except Exception as error:
+        raise RuyicamError(Exit.USAGE, f"model {folder}: not a checkpoint: {str(error).splitlines()[0]}") from error
 
 
 class _Strict(BaseModel):
@@ -149,12 +162,8 @@ class FamilyConfig(_Strict):
     @classmethod
     def of_checkpoint(cls, folder: Path) -> FamilyConfig:
         """That of a checkpoint folder; RuyicamError(USAGE) with one line if it is none."""
-        try:
+        with reading_checkpoint(folder):
             return cls.load(folder / "config.json")
-        except OSError as error:
-            raise RuyicamError(Exit.USAGE, f"model {folder}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise RuyicamError(Exit.USAGE, f"model {folder}: not a checkpoint: {str(error).splitlines()[0]}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> FamilyConfig:
