@@ -7,7 +7,7 @@
 # All do their own set-up first (make setup); a second run installs and builds nothing.
 .PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz proto clean
 SECONDS ?= 600
-TARGETS ?= kernels/mapping kernels/preprocess $(addprefix edge/,bundle config credentials ledger records slots spool wire)
+TARGETS ?= kernels/mapping kernels/preprocess $(addprefix edge/,bundle config credentials inputs ledger records slots spool wire)
 .DELETE_ON_ERROR:
 
 setup:

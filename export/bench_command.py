@@ -73,6 +73,7 @@ def edge(
     clip: Annotated[Path | None, typer.Option(help="video whose frames are played, at 1280x720; default: a real clip")] = None,
     soak: Annotated[float, typer.Option(help="minutes of the memory soak; 0: none", min=0)] = 30,
     rounds: Annotated[int, typer.Option(help="runs of each kind, whose medians count", min=1)] = 3,
+    cameras: Annotated[int, typer.Option(help="one device with so many beside a device for each; 0: neither", min=0)] = 4,
     edge: EdgeOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -94,6 +95,7 @@ def edge(
             soak,
             lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
             rounds,
+            cameras,
         )
     if as_json:
         print(json.dumps(result))
@@ -111,6 +113,11 @@ def edge(
     show_table("Device and plain Python loop", ["", "device", "peer", "better by"], cells)
     memory = ", ".join(f"{name} {v:.0f}" for name, v in result["processes_mb"].items())
     console.print(f"memory at most, MB: {memory}; peer {peer['rss_mb']:.0f}")
+    if several := result["cameras"]:
+        named = {"pss_mb": "memory of all processes, MB", "cpu_s": "processor time, s", "p99_ms": "capture to packet, p99 ms"}
+        parts = [several[k] for k in ("one_device", "a_device_each", "ratio")]
+        cells = [[name, *(f"{part[key]:.2f}" for part in parts)] for key, name in named.items()]
+        show_table(f"{several['n']} cameras", ["", "one device", "a device each", "better by"], cells)
     if result["soak"]:
         slopes = ", ".join(f"{n} {v:+.2f}" for n, v in result["soak"]["rss_slope_mb_per_h"].items())
         console.print(f"memory slope over {soak:g} minutes, MB an hour: {slopes}")

@@ -53,11 +53,12 @@ class Device:
             return error.code, error.read().decode()
 
     def metrics(self) -> dict[str, float]:
-        """Values by name and labels, as Prometheus reads them."""
+        """Values by name and labels, as Prometheus reads them; the camera is left out where it is the usual one."""
         status, text = self.get("/metrics")
         assert status == 200
         found = [s for family in text_string_to_metric_families(text) for s in family.samples]
-        return {s.name + "".join(f",{k}={v}" for k, v in sorted(s.labels.items())): s.value for s in found}
+        named = [({k: v for k, v in s.labels.items() if (k, v) != ("camera", CAMERA)}, s) for s in found]
+        return {s.name + "".join(f",{k}={v}" for k, v in sorted(labels.items())): s.value for labels, s in named}
 
     def end(self) -> dict:
         """Stops it; the figures of its run."""

@@ -3,9 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string_view>
 #include <toml++/toml.h>
 #include <variant>
 #include <vector>
@@ -66,6 +68,18 @@ const std::vector<Key>& keys() {
   return table;
 }
 
+// What a table of [[cameras]] may say. Those that are a camera's alone are no one's beside such tables.
+constexpr const char* kOfOneCamera[] = {"source", "camera_id", "witness"};
+constexpr const char* kOfEachCamera[] = {"cert", "key", "state_dir", "realtime", "source_timeout_s", "source_retry", "spool_max_bytes", "spool_max_hours",
+                                         "packet_hold_ms", "bits_per_second", "bits_per_day", "mu_per_day", "token_bits_per_day"};
+
+template <size_t N>
+bool among(const char* const (&names)[N], std::string_view name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+bool of_camera(std::string_view name) { return among(kOfOneCamera, name) || among(kOfEachCamera, name); }
+
 // A TOML file can hold nothing else, and no line of the log should.
 void require_utf8(const Config& config) {
   for (const Key& k : keys())
@@ -76,10 +90,11 @@ void require_utf8(const Config& config) {
       }
 }
 
-std::string known_keys() {
+std::string known_keys(bool camera) {
   std::string names;
-  for (const Key& k : keys()) names += std::string(names.empty() ? "" : ", ") + k.name;
-  return names;
+  for (const Key& k : keys())
+    if (!camera || of_camera(k.name)) names += std::string(names.empty() ? "" : ", ") + k.name;
+  return camera ? names : names + ", cameras";
 }
 
 template <class... F>
@@ -87,23 +102,20 @@ struct Visit : F... {
   using F::operator()...;
 };
 
-void read_toml(const std::string& path, Config& config) {
-  const auto fail = [&](const std::string& why, const toml::source_region& at) {
-    std::string where = path;
-    if (at.begin.line) where += ":" + std::to_string(at.begin.line);
-    return Error(Exit::kUsage, where + ": " + why);
-  };
-  toml::table table;
-  try {
-    table = toml::parse(read_file(path, Exit::kUsage, 1 << 20), path);
-  } catch (const toml::parse_error& error) {
-    throw fail(std::string(error.description()), error.source());
-  }
+Error wrong_at(const std::string& path, const std::string& why, const toml::source_region& at) {
+  return Error(Exit::kUsage, path + (at.begin.line ? ":" + std::to_string(at.begin.line) : "") + ": " + why);
+}
+
+// The keys of the file, or of one table of [[cameras]].
+void take_keys(const toml::table& table, const std::string& path, bool camera, Config& config) {
   for (const auto& [name, node] : table) {
     const std::string key(name.str());
+    const auto fail = [&](const std::string& why) { return wrong_at(path, why, node.source()); };
     const auto row = std::find_if(keys().begin(), keys().end(), [&](const Key& k) { return key == k.name; });
-    if (row == keys().end()) throw fail("unknown key '" + key + "'; known keys: " + known_keys(), node.source());
-    const auto wrong = [&](const char* type) { return fail("'" + key + "' must be " + type, node.source()); };
+    if (!camera && key == "cameras") continue;
+    if (row != keys().end() && camera && !of_camera(key)) throw fail("'" + key + "' is the device's, not a camera's; put it above [[cameras]]");
+    if (row == keys().end()) throw fail("unknown key '" + key + "'; known keys: " + known_keys(camera));
+    const auto wrong = [&](const char* type) { return fail("'" + key + "' must be " + type); };
     std::visit(Visit{[&](std::string Config::*f) {
                        if (!node.is_string()) throw wrong("a string");
                        config.*f = node.value<std::string>().value();
@@ -124,6 +136,39 @@ void read_toml(const std::string& path, Config& config) {
   }
 }
 
+toml::table read_toml(const std::string& path) {
+  try {
+    return toml::parse(read_file(path, Exit::kUsage, 1 << 20), path);
+  } catch (const toml::parse_error& error) {
+    throw wrong_at(path, std::string(error.description()), error.source());
+  }
+}
+
+// Each of [[cameras]] upon what the device says.
+void take_cameras(const toml::table& file, const std::string& path, Config& config) {
+  const toml::node* node = file.get("cameras");
+  if (!node) return;
+  const auto fail = [&](const std::string& why, const toml::node& at) { return wrong_at(path, why, at.source()); };
+  if (!node->is_array_of_tables()) throw fail("'cameras' must be tables: [[cameras]]", *node);
+  for (const char* name : kOfOneCamera)
+    for (const Key& k : keys())
+      if (k.name == std::string_view(name) && !(config.*std::get<std::string Config::*>(k.field)).empty())
+        throw fail(std::string("'") + name + "' is given for the whole device, but there are [[cameras]]; give it in each of them", *node);
+  for (const toml::node& each : *node->as_array()) {
+    Config camera = config;
+    camera.cameras.clear();
+    take_keys(*each.as_table(), path, true, camera);
+    if (camera.camera_id.empty()) throw fail("a camera has no 'camera_id'", each);
+    if (!each.as_table()->contains("state_dir")) camera.state_dir = config.state_dir + "/" + camera.camera_id;
+    for (const Config& other : config.cameras) {
+      if (other.camera_id == camera.camera_id) throw fail("there are two cameras '" + camera.camera_id + "'", each);
+      if (std::filesystem::path(other.state_dir).lexically_normal() == std::filesystem::path(camera.state_dir).lexically_normal())
+        throw fail("cameras '" + other.camera_id + "' and '" + camera.camera_id + "' have the same 'state_dir'", each);
+    }
+    config.cameras.push_back(std::move(camera));
+  }
+}
+
 void require_address(const std::string& name, const std::string& value) {
   const size_t colon = value.rfind(':');
   int port = -1;
@@ -134,8 +179,8 @@ void require_address(const std::string& name, const std::string& value) {
   if (port < 0 || port > 65535) throw Error(Exit::kUsage, name + " is '" + value + "', expected HOST:PORT");
 }
 
-void check(const Config& config) {
-  const auto fail = [](const std::string& why) { return Error(Exit::kUsage, why); };
+void check(const Config& config, const std::string& whose = "") {
+  const auto fail = [&](const std::string& why) { return Error(Exit::kUsage, whose + why); };
   for (const Key& k : keys()) {
     const auto number = [&](double v) {
       if (v < k.low || v > k.high) {
@@ -146,15 +191,15 @@ void check(const Config& config) {
     };
     std::visit(Visit{[&](std::string Config::*f) {
                        if (k.required && (config.*f).empty())
-                         throw fail(std::string("'") + k.name + "' is missing; give it in the config or as --" + k.name);
+                         throw fail(std::string("'") + k.name + "' is missing; give it in the config" + (whose.empty() ? std::string(" or as --") + k.name : ""));
                      },
                      [](bool Config::*) {}, [&](int64_t Config::*f) { number(double(config.*f)); },
                      [&](double Config::*f) { number(config.*f); }},
                k.field);
   }
   const auto& id = config.camera_id;
-  if (id.size() > 64 || id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != std::string::npos)
-    throw fail("'camera_id' must be 1 to 64 letters, digits, '-', '_' or '.'");
+  if (id.size() > 64 || id.front() == '.' || id.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != std::string::npos)
+    throw fail("'camera_id' must be 1 to 64 letters, digits, '-', '_' or '.', not '.' first");
   if (config.log_level != "debug" && config.log_level != "info" && config.log_level != "warn" && config.log_level != "error")
     throw fail("'log_level' is '" + config.log_level + "', expected debug, info, warn or error");
   if (config.source_retry != "seen" && config.source_retry != "always" && config.source_retry != "never")
@@ -166,6 +211,20 @@ void check(const Config& config) {
 }
 
 }  // namespace
+
+std::vector<Config> each_camera(const Config& config) { return config.cameras.empty() ? std::vector{config} : config.cameras; }
+
+Config named_camera(const Config& config, const std::string& camera_id) {
+  const auto cameras = each_camera(config);
+  if (cameras.size() == 1 && camera_id.empty()) return cameras[0];
+  std::string known;
+  for (const Config& camera : cameras) {
+    if (camera.camera_id == camera_id) return camera;
+    known += (known.empty() ? "" : ", ") + camera.camera_id;
+  }
+  throw Error(Exit::kUsage, camera_id.empty() ? "there are several cameras; say which with --camera: " + known
+                                              : "there is no camera '" + camera_id + "'; there are: " + known);
+}
 
 std::string engines_of(const Config& config) { return config.engines.empty() ? config.state_dir + "/engines" : config.engines; }
 
@@ -181,6 +240,7 @@ Action parse_command_line(int argc, char** argv, Config& config, EnrolOptions& e
   CLI::App* enrol = app.add_subcommand("enrol", "get this camera's certificate for a token that is good once, and exit");
   enrol->add_option("--token", enrolment.token, "what 'ruyicam enrol' printed; -: read it from standard input")->required();
   enrol->add_option("--at", enrolment.server, "HOST:PORT where the server enrols")->required();
+  enrol->add_option("--camera", enrolment.camera, "which of [[cameras]] it is");
   app.require_subcommand(0, 1);
   Config flags;
   std::vector<CLI::Option*> options;
@@ -207,19 +267,37 @@ Action parse_command_line(int argc, char** argv, Config& config, EnrolOptions& e
     std::cout << "ruyicam-edge " << kVersion << "\n";
     return Action::kExit;
   }
-  if (!file.empty()) read_toml(file, config);
+  toml::table table;
+  config.source_retry.clear();
+  if (!file.empty()) take_keys(table = read_toml(file), file, false, config);
   for (size_t i = 0; i < keys().size(); ++i)
     if (options[i]->count() > 0) std::visit([&](auto f) { config.*f = flags.*f; }, keys()[i].field);
+  take_cameras(table, file, config);
+  // Of several cameras one that is away must not keep the others from working.
+  const bool several = !config.cameras.empty();
+  for (Config& camera : config.cameras)
+    if (camera.source_retry.empty()) camera.source_retry = "always";
+  if (config.source_retry.empty()) config.source_retry = several ? "always" : "seen";
   require_utf8(config);
+  for (const Config& camera : config.cameras) require_utf8(camera);
   if (print) return Action::kPrintConfig;
-  check(config);
+  for (const Config& camera : each_camera(config)) check(camera, several ? "camera '" + camera.camera_id + "': " : "");
   if (enrol->parsed()) require_address("--at", enrolment.server);
   return doctor->parsed() ? Action::kDoctor : enrol->parsed() ? Action::kEnrol : Action::kRun;
 }
 
 std::string to_toml(const Config& config) {
   toml::table table;
-  for (const Key& k : keys()) std::visit([&](auto f) { table.insert(k.name, config.*f); }, k.field);
+  for (const Key& k : keys())
+    if (config.cameras.empty() || !among(kOfOneCamera, k.name)) std::visit([&](auto f) { table.insert(k.name, config.*f); }, k.field);
+  toml::array cameras;
+  for (const Config& camera : config.cameras) {
+    toml::table one;
+    for (const Key& k : keys())
+      if (of_camera(k.name)) std::visit([&](auto f) { one.insert(k.name, camera.*f); }, k.field);
+    cameras.push_back(std::move(one));
+  }
+  if (!cameras.empty()) table.insert("cameras", std::move(cameras));
   std::ostringstream out;
   out << table << "\n";
   return out.str();

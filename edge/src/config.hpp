@@ -1,7 +1,8 @@
-// The configuration of one device: a TOML file whose every key is also a flag.
+// The configuration of one device: a TOML file whose every key is also a flag; several cameras are tables in it.
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace ruyicam::edge {
 
@@ -37,7 +38,14 @@ struct Config {
   double bits_per_day = 0;
   double mu_per_day = 0;
   double token_bits_per_day = 0;
+  // [[cameras]]: whole configurations, what a table does not say being the file's. Empty: this is the one camera.
+  std::vector<Config> cameras;
 };
+
+// Of every camera its own.
+std::vector<Config> each_camera(const Config& config);
+// The one of that name; of a device with one camera, that one, whose name may be left out. Throws Error(kUsage).
+Config named_camera(const Config& config, const std::string& camera_id);
 
 std::string engines_of(const Config& config);
 
@@ -45,6 +53,7 @@ std::string engines_of(const Config& config);
 struct EnrolOptions {
   std::string token;   // "-": the first line of standard input, where other users do not see it
   std::string server;  // HOST:PORT where the server enrols
+  std::string camera;  // which of [[cameras]]
 };
 
 enum class Action { kRun, kDoctor, kEnrol, kPrintConfig, kExit };

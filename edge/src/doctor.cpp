@@ -42,13 +42,16 @@ class Report {
     if (first_ == Exit::kOk) first_ = code;
   }
   Exit first() const { return first_; }
+  // What follows is about that camera; empty: about the device.
+  void about(const std::string& camera) { whose_ = camera.empty() ? "" : camera + ": "; }
 
  private:
   void line(const char* mark, const char* part, const std::string& text) {
-    fmt::print("{} {:<9} {}\n", mark, part, text);
+    fmt::print("{} {:<9} {}{}\n", mark, part, whose_, text);
     std::fflush(stdout);
   }
   Exit first_ = Exit::kOk;
+  std::string whose_;
 };
 
 // The camera and the doors behind it, as a run has them: until the first tick.
@@ -56,13 +59,13 @@ void check_camera(const Config& config, const Bundle& bundle, const std::atomic<
   const auto begin = Clock::now();
   const auto until = begin + std::chrono::seconds(config.source_timeout_s) + 10s;
   Launcher launcher(config, bundle, payload_size(kernels::Mapping(bundle.release).packed_bytes()), stop);
-  launcher.start({});
+  launcher.start(0, {});
   std::string doors, why = "no frame in time";
   bool ticked = false;
   while (Clock::now() < until && !stop && !ticked) {
-    const auto record = launcher.pipe().read(50);
+    const auto record = launcher.pipe(0).read(50);
     if (!record) {
-      if (launcher.pipe().ended()) break;
+      if (launcher.pipe(0).ended()) break;
       continue;
     }
     const auto said = [&] { return std::string(record->payload.begin(), std::find(record->payload.begin(), record->payload.end(), 0)); };
@@ -101,7 +104,8 @@ std::optional<Bundle> check_model(const Config& config, Report& report) {
 
 void run_model(const Config& config, const Bundle& bundle, Report& report) {
   try {
-    Encoder encoder(bundle, encoder_options(config));
+    const Model model(bundle, encoder_options(config));
+    Encoder encoder(model, bundle);
     const std::vector<int8_t> black(kernels::Preprocessor(bundle.preprocess).output_size());
     encoder.run(black.data());
     const auto begin = Clock::now();
@@ -193,12 +197,20 @@ Exit doctor(const Config& config, const std::atomic<bool>& stop) {
   Report report;
   // The camera first, whatever the order of the lines: the launcher forks, which is for a program with one thread.
   const auto bundle = check_model(config, report);
-  if (bundle) check_camera(config, *bundle, stop, report);
+  const auto cameras = each_camera(config);
+  const auto of_each = [&](const auto& check) {
+    for (const Config& camera : cameras) {
+      if (cameras.size() > 1) report.about(camera.camera_id);
+      check(camera);
+    }
+    report.about("");
+  };
+  if (bundle) of_each([&](const Config& camera) { check_camera(camera, *bundle, stop, report); });
   if (bundle) run_model(config, *bundle, report);
   check_gpu(config, report);
   check_clock(report);
-  check_disk(config, report);
-  check_link(config, report);
+  of_each([&](const Config& camera) { check_disk(camera, report); });
+  of_each([&](const Config& camera) { check_link(camera, report); });
   return report.first();
 }
 

@@ -17,11 +17,14 @@
 
 namespace ruyicam::edge {
 
-struct Encoder::Session {
+struct Model::Session {
   Ort::Env env{ORT_LOGGING_LEVEL_ERROR, "ruyicam-edge"};
   std::unique_ptr<Ort::Session> ort;
+};
+
+struct Encoder::State {
   Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-  size_t features = 0, history = 0, labels = 0, token_count = 0;
+  size_t features = 0, history = 0;
   std::array<int64_t, 4> frame_shape{};
   std::array<int64_t, 3> history_shape{};
   std::array<int64_t, 2> valid_shape{};
@@ -29,7 +32,7 @@ struct Encoder::Session {
   std::vector<uint8_t> valid;            // [window - 1]
   std::vector<Ort::Value> outputs;
 
-  ~Session() { sodium_memzero(past.data(), past.size() * sizeof(float)); }
+  ~State() { sodium_memzero(past.data(), past.size() * sizeof(float)); }
 };
 
 namespace {
@@ -109,7 +112,7 @@ std::string engine_folder(const std::string& engines, const Bundle& bundle) {
   return engines + "/" + hex(bundle.id) + "-" + driver;
 }
 
-Encoder::Encoder(const Bundle& b, const EncoderOptions& wanted) : session_(std::make_unique<Session>()) {
+Model::Model(const Bundle& b, const EncoderOptions& wanted) : session_(std::make_unique<Session>()) {
   Session& s = *session_;
   try {
     Ort::SessionOptions options;
@@ -126,9 +129,14 @@ Encoder::Encoder(const Bundle& b, const EncoderOptions& wanted) : session_(std::
   } catch (const Ort::Exception& error) {
     throw Error(Exit::kBundle, std::string("edge.onnx cannot be loaded: ") + error.what());
   }
+}
+
+Model::~Model() = default;
+
+Encoder::Encoder(const Model& model, const Bundle& b) : model_(model), state_(std::make_unique<State>()) {
+  State& s = *state_;
   s.features = size_t(b.mapping.tokens) * size_t(b.mapping.out_dim);
   s.history = size_t(b.window - 1);
-  s.labels = b.labels.size();
   s.frame_shape = {1, 3, b.preprocess.height, b.preprocess.width};
   s.history_shape = {1, int64_t(s.history), int64_t(s.features)};
   s.valid_shape = {1, int64_t(s.history)};
@@ -139,7 +147,7 @@ Encoder::Encoder(const Bundle& b, const EncoderOptions& wanted) : session_(std::
 Encoder::~Encoder() = default;
 
 void Encoder::run(const int8_t* frame) {
-  Session& s = *session_;
+  State& s = *state_;
   const size_t pixels = size_t(s.frame_shape[1] * s.frame_shape[2] * s.frame_shape[3]);
   std::array<Ort::Value, 3> inputs{
       Ort::Value::CreateTensor<int8_t>(s.memory, const_cast<int8_t*>(frame), pixels, s.frame_shape.data(), 4),
@@ -147,17 +155,17 @@ void Encoder::run(const int8_t* frame) {
       Ort::Value::CreateTensor<bool>(s.memory, reinterpret_cast<bool*>(s.valid.data()), s.valid.size(),
                                      s.valid_shape.data(), 2)};
   try {
-    s.outputs = s.ort->Run(Ort::RunOptions{nullptr}, kInputs, inputs.data(), inputs.size(), kOutputs, 2);
+    s.outputs = model_.session_->ort->Run(Ort::RunOptions{nullptr}, kInputs, inputs.data(), inputs.size(), kOutputs, 2);
   } catch (const Ort::Exception& error) {
     throw Error(Exit::kBundle, std::string("edge.onnx cannot be run: ") + error.what());
   }
 }
 
-const float* Encoder::tokens() const { return session_->outputs[0].GetTensorData<float>(); }
-const float* Encoder::probabilities() const { return session_->outputs[1].GetTensorData<float>(); }
+const float* Encoder::tokens() const { return state_->outputs[0].GetTensorData<float>(); }
+const float* Encoder::probabilities() const { return state_->outputs[1].GetTensorData<float>(); }
 
 void Encoder::remember(const int16_t* features) {
-  Session& s = *session_;
+  State& s = *state_;
   std::memmove(s.past.data(), s.past.data() + s.features, (s.history - 1) * s.features * sizeof(float));
   std::memmove(s.valid.data(), s.valid.data() + 1, s.history - 1);
   float* newest = s.past.data() + (s.history - 1) * s.features;

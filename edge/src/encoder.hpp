@@ -27,14 +27,27 @@ std::vector<std::string> available_providers();
 // Folder for the engines of one bundle under one driver; those of other GPUs and versions lie in it under other names.
 std::string engine_folder(const std::string& engines, const Bundle& bundle);
 
-class Encoder {
+// edge.onnx, loaded once for all cameras. run() of encoders on several threads at once is safe.
+class Model {
  public:
   // Throws Error(kBundle) if the graph cannot be loaded or its inputs and outputs are not those of the manifest,
   // Error(kUsage) if this ONNX Runtime or machine has not got the provider.
-  Encoder(const Bundle& bundle, const EncoderOptions& options);
+  Model(const Bundle& bundle, const EncoderOptions& options);
+  ~Model();
+
+ private:
+  friend class Encoder;
+  struct Session;
+  std::unique_ptr<Session> session_;
+};
+
+// One camera's frames through it, and what it remembers of them. Not thread-safe.
+class Encoder {
+ public:
+  Encoder(const Model& model, const Bundle& bundle);
   ~Encoder();
 
-  // frame: int8 [3, height, width]. Results stay valid until the next call.
+  // frame: int8 [3, height, width]. Results stay valid until the next call. Throws Error(kBundle) if the graph cannot be run.
   void run(const int8_t* frame);
   const float* tokens() const;         // [T, D]
   const float* probabilities() const;  // [K]
@@ -42,8 +55,9 @@ class Encoder {
   void remember(const int16_t* features);
 
  private:
-  struct Session;
-  std::unique_ptr<Session> session_;
+  struct State;
+  const Model& model_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace ruyicam::edge

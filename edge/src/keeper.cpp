@@ -20,12 +20,11 @@
 #include "certificate.hpp"
 #include "files.hpp"
 #include "hex.hpp"
-#include "operations.hpp"
+#include "log_camera.hpp"
 #include "pacer.hpp"
 #include "ruyicam/v1/uplink.pb.h"
 #include "stats.hpp"
 #include "store.hpp"
-#include "updater.hpp"
 
 namespace ruyicam::edge {
 namespace {
@@ -62,13 +61,15 @@ struct Outages {
 
 struct Keeper::State {
   const Config& config;
-  Slots& slots;
   const Bundle& bundle;
   CredentialFiles& credentials;
   Launcher& launcher;
+  size_t camera_index;
   RecordPipe& pipe;
   size_t packed_bytes;
-  const std::atomic<bool>& stop;
+  const std::atomic<bool>&stop, &leave;
+  OperationsServer* operations;
+  KeeperStatus& shown;
   Latencies latencies;
   nlohmann::json stages = nlohmann::json::object();
   std::string boot = std::string(16, '\0');
@@ -85,28 +86,20 @@ struct Keeper::State {
   Trouble ledger_trouble, spool_trouble;
   std::atomic<uint64_t> lost{0};      // packets that could not be kept
   std::atomic<bool> spent{false};     // the last charge asked for was refused
-  std::optional<OperationsServer> operations;
-  std::optional<Updater> updater;
-  bool restart = false;  // with another bundle
-  ServiceManager manager;
   std::optional<Error> failure;
   // The process that sees frames.
   std::atomic<bool> camera{false};  // it has said that its source is live
   Epoch epoch;
+  uint64_t last_gone = 0;  // number of the last one that ended
   Outages outages;
   Backoff backoff{kFirstRetry, kLastRetry};
   std::optional<Clock::time_point> retry_at, away_since, ticking_since;
-  const Clock::time_point begun = Clock::now();
-  Clock::time_point heard = begun;
+  Clock::time_point heard = Clock::now();
 
-  State(const Config& c, Slots& b, CredentialFiles& k, Launcher& l, size_t packed, const std::atomic<bool>& flag)
-      : config(c), slots(b), bundle(b.bundle()), credentials(k), launcher(l), pipe(l.pipe()), packed_bytes(packed), stop(flag) {
+  State(const KeeperParts& p, size_t index, KeeperStatus& status)
+      : config(p.camera), bundle(p.bundle), credentials(p.credentials), launcher(p.launcher), camera_index(index), pipe(launcher.pipe(index)),
+        packed_bytes(kernels::Mapping(bundle.release).packed_bytes()), stop(p.stop), leave(p.leave), operations(p.operations), shown(status) {
     randombytes_buf(boot.data(), boot.size());
-    // One update at a time.
-    if (config.update_every_s > 0 && !slots.on_trial()) updater.emplace(config, credentials, slots);
-    if (config.metrics.empty()) return;
-    operations.emplace(config.metrics);
-    spdlog::info("metrics and health on http://{}", operations->address());
   }
 
   void open_store() {
@@ -119,26 +112,24 @@ struct Keeper::State {
   }
 
   void serve() {
-    launcher.start(epoch);
-    manager.ready();
+    launcher.start(camera_index, epoch);
     while (true) {
-      if (operations) operations->serve([this] { return figures(); });
-      manager.alive([this] { return status(); });
-      judge_bundle();
+      if (operations) operations->serve(camera_index, [this] { return figures(); });
+      show();
       if (ending() && !signalled) {
-        launcher.interrupt();
+        launcher.interrupt(camera_index);
         signalled = true;
       }
       if (retry_at) {
         if (ending()) return;
         if (Clock::now() >= *retry_at) {
           retry_at.reset();
-          launcher.start(epoch);
+          launcher.start(camera_index, epoch);
         }
       } else if (hangs()) {
         spdlog::error("source {}: the process that sees frames hangs; it is ended", shown_source(config.source));
         heard = Clock::now();
-        launcher.kill();
+        launcher.kill(camera_index);
       }
       auto record = pipe.read(50);
       if (!record) {
@@ -156,26 +147,16 @@ struct Keeper::State {
     }
   }
 
-  bool ending() const { return stop || restart; }
+  bool ending() const { return stop || leave; }
 
-  // A packet of this boot is at the server, which so knows the bundle.
-  bool delivers() const { return store && store->uplink.stats().acknowledged > store->spool.stats().recovered; }
-
-  // Another bundle is installed; or the one on trial is kept, or taken back.
-  void judge_bundle() {
-    if (restart) return;
-    if (updater && updater->installed()) {
-      spdlog::info("update: ending, to be started again with the new bundle");
-      restart = true;
-    }
-    if (!slots.on_trial()) return;
-    const auto now = Clock::now();
-    if (ticking_since && now > *ticking_since + std::chrono::seconds(config.update_health_s) && delivers()) {
-      slots.confirm();
-    } else if (now > begun + std::chrono::seconds(config.update_trial_s)) {
-      slots.reject("it did not prove well in " + std::to_string(config.update_trial_s) + " s", false);
-      restart = true;
-    }
+  void show() {
+    shown.beat_ns = monotonic_ns();
+    shown.ticking_ns = ticking_since ? uint64_t(std::chrono::nanoseconds(ticking_since->time_since_epoch()).count()) : 0;
+    shown.away = away_since.has_value();
+    if (!store) return;
+    shown.waiting = store->spool.pending();
+    // A packet of this boot is at the server, which so knows the bundle.
+    shown.delivers = store->uplink.stats().acknowledged > store->spool.stats().recovered;
   }
 
   bool hangs() const {
@@ -229,6 +210,8 @@ struct Keeper::State {
 
   // The process that sees frames has ended. True: it will be started again.
   bool gone(const Record& record) {
+    if (record.head.number == last_gone) return true;
+    last_gone = record.head.number;
     // What the fetch process had to say tells more than that the stream broke off.
     if (const auto why = text_of(record); !why.empty() && (done || (failure && failure->code() == Exit::kSource))) {
       failure.emplace(Exit::kSource, why);
@@ -440,34 +423,27 @@ struct Keeper::State {
         {"stages", all}};
   }
 
-  void report() {
-    const nlohmann::json j = figures();
+  nlohmann::json report() {
+    nlohmann::json j = figures();
     spdlog::info("done ticks={} released={} gate={} ledger={} bits={:.0f} pending={}", j["ticks"].get<uint64_t>(), counts[kFeatures].load(),
                  counts[kWithheldByGate].load(), counts[kWithheldByLedger].load(), j["ledger"]["bits"].get<double>(), j["spool"]["pending"].get<uint64_t>());
-    if (!config.stats.empty()) write_file_atomic(config.stats, j.dump(2) + "\n");
-  }
-
-  std::string status() const {
-    if (away_since) return "the source is away";
-    if (!ticking_since) return "waiting for the source";
-    return std::to_string(store->spool.pending()) + " packets wait for " + config.server;
+    return j;
   }
 };
 
-Keeper::Keeper(const Config& config, Slots& slots, CredentialFiles& credentials, Launcher& launcher, size_t packed_bytes,
-               const std::atomic<bool>& stop)
-    : state_(std::make_unique<State>(config, slots, credentials, launcher, packed_bytes, stop)) {}
+Keeper::Keeper(const KeeperParts& parts, size_t index) : state_(std::make_unique<State>(parts, index, status_)) {}
 
 Keeper::~Keeper() = default;
 
-Exit Keeper::run() {
+void Keeper::run() {
   State& s = *state_;
+  log_camera() = s.config.camera_id;
   s.serve();
-  s.manager.stopping();
+  status_.beat_ns = KeeperStatus::kOver;
+  // Told to stop before the source gave anything, or it has not.
   if (!s.store) {
     if (s.failure) throw *s.failure;
-    if (s.restart) return Exit::kRestart;
-    return Exit::kOk;  // told to stop before the source gave anything
+    return;
   }
   if (s.pacer) s.pacer->finish();
   s.check();
@@ -477,12 +453,12 @@ Exit Keeper::run() {
   static const std::atomic<bool> never{false};
   const bool delivered = s.store->uplink.drain(stopped ? 2 : int(s.config.drain_timeout_s), stopped ? never : s.stop);
   s.check();
-  s.report();
+  last_ = s.report();
+  if (s.operations) s.operations->leave(s.camera_index, last_);
   if (s.failure) throw *s.failure;
-  if (s.restart) return Exit::kRestart;
   // A source that has an end was read to it.
-  if (s.slots.on_trial() && s.done && delivered) s.slots.confirm();
-  if (delivered || s.stop) return Exit::kOk;
+  finished_ = s.done && delivered;
+  if (delivered || s.ending()) return;
   throw Error(Exit::kUndelivered, "the source ended, but " + std::to_string(s.store->spool.pending()) + " packets are not acknowledged by " +
                                       s.config.server + "; they stay in the spool");
 }

@@ -12,7 +12,7 @@ template <class T>
 class LockedArray {
  public:
   // Throws Error(kInternal) where no more memory may be locked.
-  explicit LockedArray(size_t n) : size_(n), data_(static_cast<T*>(sodium_allocarray(n, sizeof(T)))) {
+  explicit LockedArray(size_t n) : size_(n), data_(sodium_init() < 0 ? nullptr : static_cast<T*>(sodium_allocarray(n, sizeof(T)))) {
     if (!data_) throw Error(Exit::kInternal, "no lockable memory left (see ulimit -l)");
   }
   ~LockedArray() { sodium_free(data_); }

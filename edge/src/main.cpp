@@ -13,6 +13,7 @@
 #include "enrol.hpp"
 #include "error.hpp"
 #include "isolation.hpp"
+#include "log_camera.hpp"
 #include "runtime.hpp"
 
 namespace {
@@ -21,12 +22,13 @@ std::atomic<bool> stop{false};
 
 void on_signal(int) { stop = true; }
 
-// One JSON object a line: time, level, message.
+// One JSON object a line: time, level, message, and the camera whose it is.
 class JsonText : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
-    const std::string text =
-        nlohmann::json(std::string(message.payload.data(), message.payload.size())).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const auto quoted = [](const std::string& s) { return nlohmann::json(s).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); };
+    std::string text = quoted(std::string(message.payload.data(), message.payload.size()));
+    if (const std::string& camera = ruyicam::edge::log_camera(); !camera.empty()) text += ",\"camera\":" + quoted(camera);
     out.append(text.data(), text.data() + text.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<JsonText>(); }
@@ -64,8 +66,9 @@ int main(int argc, char** argv) {
     std::signal(SIGINT, on_signal);
     std::signal(SIGXFSZ, SIG_IGN);
     if (action == Action::kEnrol) {
-      enrol(config, enrolment);
-      std::cout << "enrolled as " << config.camera_id << ": wrote " << config.cert << "\n";
+      const Config camera = named_camera(config, enrolment.camera);
+      enrol(camera, enrolment);
+      std::cout << "enrolled as " << camera.camera_id << ": wrote " << camera.cert << "\n";
       return 0;
     }
     return int(action == Action::kDoctor ? doctor(config, stop) : run(config, stop));

@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <thread>
@@ -29,17 +30,21 @@ constexpr double kSilent_s = 30;
 constexpr auto kPatience = 2s;
 constexpr auto kShowEvery = 1s;
 
+// Every sample says whose it is.
 class Families {
  public:
+  void camera(const std::string& id) { camera_ = id; }
   void add(const char* name, const char* help, prometheus::MetricType type, double value, Labels labels = {}) {
-    if (all_.empty() || all_.back().name != name) all_.push_back({name, help, type, {}});
+    auto family = std::find_if(all_.begin(), all_.end(), [&](const auto& f) { return f.name == name; });
+    if (family == all_.end()) family = all_.insert(all_.end(), {name, help, type, {}});
     prometheus::ClientMetric metric;
+    labels.insert(labels.begin(), {"camera", camera_});
     metric.label = std::move(labels);
     if (type == prometheus::MetricType::Counter)
       metric.counter.value = value;
     else
       metric.gauge.value = value;
-    all_.back().metric.push_back(std::move(metric));
+    family->metric.push_back(std::move(metric));
   }
   void counter(const char* name, const char* help, const json& value, Labels labels = {}) {
     add(name, help, prometheus::MetricType::Counter, value.get<double>(), std::move(labels));
@@ -50,14 +55,13 @@ class Families {
   const std::vector<prometheus::MetricFamily>& all() const { return all_; }
 
  private:
+  std::string camera_;
   std::vector<prometheus::MetricFamily> all_;
 };
 
 std::string text(const json& value) { return value.get<std::string>(); }
 
-}  // namespace
-
-json health_of(const json& f) {
+json camera_health(const json& f) {
   const std::string source = text(f["source"]), storage = text(f["storage"]);
   const bool waiting = f["spool"]["pending"].get<double>() > 0 && f["uplink"]["silent_s"].get<double>() > kSilent_s;
   const std::string link = waiting ? "waiting" : "ok", budget = text(f["budget"]);
@@ -66,11 +70,11 @@ json health_of(const json& f) {
           {"source", source}, {"storage", storage}, {"link", link}, {"budget", budget}};
 }
 
-std::string prometheus_text(const json& f) {
-  Families m;
+void add_camera(Families& m, const json& f) {
+  m.camera(text(f["camera_id"]));
   m.gauge("ruyicam_edge_info", "Always 1; what runs", 1,
-          {{"version", kVersion}, {"camera", text(f["camera_id"])}, {"bundle", text(f["bundle"])}, {"bundle_version", text(f["bundle_version"])}, {"profile", text(f["profile"])}});
-  const json health = health_of(f);
+          {{"version", kVersion}, {"bundle", text(f["bundle"])}, {"bundle_version", text(f["bundle_version"])}, {"profile", text(f["profile"])}});
+  const json health = camera_health(f);
   for (const auto& [part, good] : {std::pair{"source", "ticking"}, {"storage", "ok"}, {"link", "ok"}, {"budget", "open"}})
     m.gauge("ruyicam_edge_healthy", "1: nothing is wrong with the part", int(text(health[part]) == good), {{"part", part}});
   m.counter("ruyicam_edge_packets_total", "Packets of this boot by what they hold", f["released"], {{"kind", "features"}});
@@ -100,6 +104,25 @@ std::string prometheus_text(const json& f) {
     for (const auto& [quantile, key] : {std::pair{"0.5", "p50_us"}, {"0.95", "p95_us"}, {"0.99", "p99_us"}, {"1", "max_us"}})
       m.gauge("ruyicam_edge_stage_quantile_seconds", "Time per tick and stage, of the last 8192", times[key].get<double>() / 1e6,
               {{"stage", stage}, {"quantile", quantile}});
+}
+
+}  // namespace
+
+json health_of(const json& cameras) {
+  if (cameras.size() == 1) return camera_health(cameras[0]);
+  const std::vector<std::string> from_best{"ok", "degraded", "failing"};
+  size_t worst = 0;
+  json each = json::object();
+  for (const json& f : cameras) {
+    const json& health = each[text(f["camera_id"])] = camera_health(f);
+    worst = std::max(worst, size_t(std::find(from_best.begin(), from_best.end(), text(health["status"])) - from_best.begin()));
+  }
+  return {{"status", from_best[worst]}, {"cameras", each}};
+}
+
+std::string prometheus_text(const json& cameras) {
+  Families m;
+  for (const json& f : cameras) add_camera(m, f);
   return prometheus::TextSerializer().Serialize(m.all());
 }
 
@@ -110,31 +133,38 @@ struct OperationsServer::Http {
   std::thread thread;
   std::mutex mutex;
   std::condition_variable given;
-  bool wanted = false, closing = false;
+  bool closing = false;
   std::atomic<bool> finished{false};
-  uint64_t answers = 0;
-  json figures;
+  struct Camera {
+    bool wanted = false, left = false;
+    json figures;
+  };
+  std::vector<Camera> cameras;
 
-  // null: the main loop does not answer.
+  // Of every camera, in order; null: one of them does not answer.
   json ask() {
     std::unique_lock lock(mutex);
-    wanted = true;
-    const uint64_t before = answers;
-    given.wait_for(lock, kPatience, [&] { return answers != before || closing; });
-    return answers != before ? figures : json();
+    for (Camera& c : cameras) c.wanted = !c.left;
+    const auto all_given = [&] { return std::none_of(cameras.begin(), cameras.end(), [](const Camera& c) { return c.wanted; }); };
+    given.wait_for(lock, kPatience, [&] { return all_given() || closing; });
+    json all;
+    if (all_given())
+      for (const Camera& c : cameras) all.push_back(c.figures);
+    return all;
   }
 
   void answer_health(httplib::Response& response, bool strict) {
     const json f = ask();
-    const json health = f.is_null() ? json{{"status", "failing"}, {"reason", "the main loop does not answer"}} : health_of(f);
+    const json health = f.is_null() ? json{{"status", "failing"}, {"reason", "a camera's main loop does not answer"}} : health_of(f);
     const std::string status = text(health["status"]);
     response.status = status == "failing" || (strict && status != "ok") ? 503 : 200;
     response.set_content(health.dump() + "\n", "application/json");
   }
 };
 
-OperationsServer::OperationsServer(const std::string& address) : http_(std::make_unique<Http>()) {
+OperationsServer::OperationsServer(const std::string& address, size_t cameras) : http_(std::make_unique<Http>()) {
   Http& h = *http_;
+  h.cameras.resize(cameras);
   const size_t colon = address.rfind(':');
   h.host = address.substr(0, colon);
   if (h.host.size() > 1 && h.host.front() == '[') h.host = h.host.substr(1, h.host.size() - 2);
@@ -180,16 +210,22 @@ std::string OperationsServer::address() const {
   return (v6 ? "[" + http_->host + "]" : http_->host) + ":" + std::to_string(http_->port);
 }
 
-void OperationsServer::serve(const std::function<json()>& figures) {
+void OperationsServer::serve(size_t camera, const std::function<json()>& figures) {
+  Http::Camera& c = http_->cameras[camera];
   {
     const std::lock_guard lock(http_->mutex);
-    if (!http_->wanted) return;
+    if (!c.wanted) return;
   }
   json now = figures();
   const std::lock_guard lock(http_->mutex);
-  http_->figures = std::move(now);
-  http_->wanted = false;
-  ++http_->answers;
+  c.figures = std::move(now);
+  c.wanted = false;
+  http_->given.notify_all();
+}
+
+void OperationsServer::leave(size_t camera, json last) {
+  const std::lock_guard lock(http_->mutex);
+  http_->cameras[camera] = {false, true, std::move(last)};
   http_->given.notify_all();
 }
 

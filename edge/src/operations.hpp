@@ -9,25 +9,30 @@
 
 namespace ruyicam::edge {
 
-// The device's figures (Keeper's) in Prometheus's text format.
-std::string prometheus_text(const nlohmann::json& figures);
+// cameras: an array of figures (Keeper's), one of each camera.
 
-// {"status": "ok", "degraded" (it heals by itself: source away, server away, budget spent) or "failing", "source", "storage", "link", "budget"}
-nlohmann::json health_of(const nlohmann::json& figures);
+// In Prometheus's text format.
+std::string prometheus_text(const nlohmann::json& cameras);
+
+// {"status": "ok", "degraded" (it heals by itself: source away, server away, budget spent) or "failing", "source", "storage", "link", "budget"};
+// of several cameras {"status": the worst, "cameras": {camera_id: as above}}
+nlohmann::json health_of(const nlohmann::json& cameras);
 
 // GET /metrics, /healthz (503 when it fails or its main loop does not answer) and /readyz (503 also when it is degraded).
 class OperationsServer {
  public:
   // address: HOST:PORT; port 0 takes a free one. Throws Error(kAddress) with one line.
-  explicit OperationsServer(const std::string& address);
+  OperationsServer(const std::string& address, size_t cameras);
   ~OperationsServer();
   OperationsServer(const OperationsServer&) = delete;
   OperationsServer& operator=(const OperationsServer&) = delete;
 
   // HOST:PORT that it listens on.
   std::string address() const;
-  // From the main loop, often: gives the figures to whoever waits for them. Costs nothing while nobody asks.
-  void serve(const std::function<nlohmann::json()>& figures);
+  // From a camera's main loop, often: gives its figures to whoever waits for them. Costs nothing while nobody asks.
+  void serve(size_t camera, const std::function<nlohmann::json()>& figures);
+  // There will be no others of that camera.
+  void leave(size_t camera, nlohmann::json last);
 
  private:
   struct Http;

@@ -2,11 +2,13 @@
 
 #include <chrono>
 
+#include "log_camera.hpp"
+
 namespace ruyicam::edge {
 
 Pacer::Pacer(int rate_hz, uint64_t hold_ms, size_t payload, std::function<void(const Record&)> send)
     : period_ns_(1000000000u / uint64_t(rate_hz)), hold_ns_(hold_ms * 1000000u), payload_(payload), send_(std::move(send)),
-      thread_([this] { run(); }) {}
+      thread_(as_this_camera([this] { run(); })) {}
 
 Pacer::~Pacer() {
   {

@@ -16,8 +16,11 @@ enum class RecordType : uint32_t {
   kFailure = 5,        // the process gives up: `kind` is its exit code, the payload a line of text
   kDone = 6,           // the source ended: values are bytes of the source and frames read
   kNotice = 7,         // a line for the log
-  kGone = 8,           // by the launcher: the process has ended, with exit code `kind` or by signal `token`; the payload is
-                       // what the fetch process had to say
+  kGone = 8,           // by the launcher: the process has ended, with exit code `kind` or by signal `token`, the `number`th of its
+                       // camera; may come again. The payload is what the fetch process had to say
+  kInput = 9,          // to the process with the model: one tick, the payload being the model's input; time_us is of tick 0,
+                       // values are CLOCK_MONOTONIC (ns) of its frame
+  kSkipped = 10,       // the same of a tick without a frame
 };
 
 enum Kind : uint32_t { kWithheldByGate = 0, kFeatures = 1, kWithheldByLedger = 2 };

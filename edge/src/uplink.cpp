@@ -9,6 +9,7 @@
 #include "backoff.hpp"
 #include "certificate.hpp"
 #include "error.hpp"
+#include "log_camera.hpp"
 #include "ruyicam/v1/uplink.grpc.pb.h"
 
 namespace ruyicam::edge {
@@ -34,7 +35,7 @@ Uplink::Uplink(std::string server, CredentialFiles& credentials, std::filesystem
     : server_(std::move(server)), credentials_(credentials), certificates_(std::move(certificates)), spool_(spool), latencies_(latencies),
       channel_(std::make_unique<Channel>()) {
   open_channel();
-  thread_ = std::thread([this] { run(); });
+  thread_ = std::thread(as_this_camera([this] { run(); }));
 }
 
 void Uplink::open_channel() {

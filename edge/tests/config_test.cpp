@@ -73,3 +73,38 @@ TEST(Config, OneClearLineForBadInput) {
   EXPECT_NE(parse("source = \n").error.find("edge.toml:1"), std::string::npos);
   EXPECT_NE(parse(kGood, {"--camera_id", "a b"}).error.find("camera_id"), std::string::npos);
 }
+
+namespace {
+
+const std::string kDevice = "bundle = \"b\"\npublic_key = \"p\"\nserver = \"localhost:1\"\nca = \"a\"\ncert = \"c\"\nkey = \"k\"\n";
+const std::string kCamera = "[[cameras]]\nsource = \"rtsp://x/y\"\ncamera_id = ";
+
+}  // namespace
+
+TEST(Config, CamerasTakeWhatTheyDoNotSayFromTheDevice) {
+  const auto p = parse(kDevice + "bits_per_day = 5\n" + kCamera + "\"east\"\n" + kCamera + "\"west\"\nbits_per_day = 7\nsource_retry = \"seen\"\n",
+                       {"--state_dir", "s", "--source_timeout_s", "3"});
+  ASSERT_EQ(p.error, "");
+  const auto cameras = each_camera(p.config);
+  ASSERT_EQ(cameras.size(), 2u);
+  EXPECT_EQ(cameras[0].bits_per_day, 5);
+  EXPECT_EQ(cameras[1].bits_per_day, 7);
+  EXPECT_EQ(cameras[0].state_dir, "s/east");
+  EXPECT_EQ(cameras[1].source_timeout_s, 3);
+  EXPECT_EQ(cameras[0].source_retry, "always");
+  EXPECT_EQ(cameras[1].source_retry, "seen");
+  EXPECT_EQ(parse(kGood).config.source_retry, "seen");
+  const auto again = parse(to_toml(p.config));
+  EXPECT_EQ(again.error, "");
+  EXPECT_EQ(to_toml(again.config), to_toml(p.config));
+}
+
+TEST(Config, OneClearLineForBadCameras) {
+  const std::string one = kCamera + "\"east\"\n";
+  EXPECT_NE(parse(kDevice + one + one).error.find("two cameras 'east'"), std::string::npos);
+  EXPECT_NE(parse(kGood + one).error.find("'source' is given for the whole device"), std::string::npos);
+  EXPECT_NE(parse(kDevice + one + "server = \"x:1\"\n").error.find("put it above [[cameras]]"), std::string::npos);
+  EXPECT_NE(parse(kDevice + "[[cameras]]\nsource = \"x\"\n").error.find("edge.toml:7: a camera has no 'camera_id'"), std::string::npos);
+  EXPECT_NE(parse(kDevice + "cameras = 3\n").error.find("[[cameras]]"), std::string::npos);
+  EXPECT_NE(parse(kDevice + kCamera + "\"..\"\n").error.find("not '.' first"), std::string::npos);
+}

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scipy.stats import theilslopes
 from target import Usage
 
-from ruyicam.export.bench_edge import make_clip, repeated
+from ruyicam.export.bench_device import make_clip, repeated
 from ruyicam.export.defaults import default_clip
 
 pytestmark = pytest.mark.timeout(0)
