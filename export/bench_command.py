@@ -114,13 +114,60 @@ def edge(
     memory = ", ".join(f"{name} {v:.0f}" for name, v in result["processes_mb"].items())
     console.print(f"memory at most, MB: {memory}; peer {peer['rss_mb']:.0f}")
     if several := result["cameras"]:
-        named = {"pss_mb": "memory of all processes, MB", "cpu_s": "processor time, s", "p99_ms": "capture to packet, p99 ms"}
+        named = {"private_mb": "private memory in all, MB", "cpu_s": "processor, s", "p99_ms": "capture to packet, p99 ms"}
         parts = [several[k] for k in ("one_device", "a_device_each", "ratio")]
         cells = [[name, *(f"{part[key]:.2f}" for part in parts)] for key, name in named.items()]
         show_table(f"{several['n']} cameras", ["", "one device", "a device each", "better by"], cells)
     if result["soak"]:
         slopes = ", ".join(f"{n} {v:+.2f}" for n, v in result["soak"]["rss_slope_mb_per_h"].items())
         console.print(f"memory slope over {soak:g} minutes, MB an hour: {slopes}")
+
+
+@app.command()
+def serve(
+    model: Annotated[Path | None, typer.Option(help="checkpoint folder; default: the one in the repository")] = None,
+    clip: Annotated[Path | None, typer.Option(help="video whose packets all cameras send; default: a real clip")] = None,
+    cameras: Annotated[int, typer.Option(help="of the steady run", min=1)] = 200,
+    minutes: Annotated[float, typer.Option(help="of the steady run", min=0.2)] = 10,
+    most: Annotated[int, typer.Option(help="cameras at which the search for saturation ends; 0: none", min=0)] = 2000,
+    edge: EdgeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """The service under simulated cameras: packet to event, loss, memory, saturation and what comes after it."""
+    from .bench_serve import bench_serve
+    from .defaults import default_clip, default_model
+    from .rl_command import COLUMNS
+
+    with (
+        tempfile.TemporaryDirectory(prefix="ruyicam-bench-") as scratch,
+        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar,
+    ):
+        line = bar.add_task("", total=None)
+        result = bench_serve(
+            Path(scratch),
+            model or default_model(),
+            clip or default_clip(),
+            edge,
+            cameras,
+            minutes,
+            most,
+            lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
+        )
+    if as_json:
+        print(json.dumps(result))
+        return
+    m = result["machine"]
+    console.print(f"{m['cpu']}, {m['cores']} cores, the simulated cameras on them, too")
+    named = {
+        "cameras": "cameras", "packets_per_s": "packets/s", "p50": "p50 ms", "p99": "p99 ms", "lost": "lost",
+        "most_lag_s": "lag s", "held": "held", "most_waiting": "waiting", "drained_s": "drained s", "rss_mb": "MB",
+    }  # fmt: skip
+    runs = [("steady", result), *(("more", run) for run in result["more"]), *((n, result[n]) for n in ("past", "after"))]
+    flat = [(name, run | run["latency_ms"] | {"held": int(run["held"])}) for name, run in runs if run]
+    cells = [[name, *(f"{run[key]:.4g}" for key in named)] for name, run in flat]
+    show_table("Packet to event", ["", *named.values()], cells)
+    if (slope := result["rss_slope_mb_per_h"]) is not None:
+        console.print(f"memory slope of the server over {minutes:g} minutes: {slope:+.1f} MB an hour")
 
 
 @app.command()

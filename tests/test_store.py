@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import create_engine, text
+
+from ruyicam.cloud.serve.packets import PacketLog
 from ruyicam.cloud.serve.store import Store
+from ruyicam.cloud.serve.tables import Base
+from ruyicam.cloud.serve.windows import WindowQueue
 from ruyicam.cloud.wire import FeaturePacket
+
+
+def test_databases_of_any_release_are_brought_up_to_date(tmp_path):
+    """Nothing is lost, and what the revisions make is what the tables say."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = create_engine(url)
+    # A database of the time before there were revisions.
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        importlib.import_module("ruyicam.cloud.serve.migrations.versions.0001_tables").upgrade()
+        boot = "'c', 'b1', 'x', 41, 10, 0, 0, 1.0, 3, 4.5, 0"
+        connection.execute(text(f"INSERT INTO boots VALUES ({boot})"))
+        connection.execute(text("INSERT INTO windows VALUES ('c', 'b1', 0, 'edge', 39, 'fall', NULL, NULL)"))
+        connection.execute(text("INSERT INTO events VALUES (1, 'c', 'b1', 0, 39, 5, 9, 'fall', 1, 0.5, 'cloud-s', 1)"))
+    for _ in range(2):
+        store = Store(url)
+        old = store.boot("b1")
+        assert (old.newest, old.ledger_bits, old.read_to) == (41, 4.5, 39)
+        (event,) = store.events()
+        assert (event.behaviour, event.ended) == ("fall", True)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def packet(sequence: int, last: int = 0) -> FeaturePacket:
@@ -25,13 +55,13 @@ def packet(sequence: int, last: int = 0) -> FeaturePacket:
 def test_silence_counts_from_when_the_server_listens(tmp_path):
     """A server that was away has not heard a camera; that does not end the camera's boot."""
     url, bundle = f"sqlite:///{tmp_path / 'server.db'}", (b"b" * 16).hex()
-    Store(url).add_packets([packet(n) for n in range(41)])
+    PacketLog(Store(url)).add([packet(n) for n in range(41)])
     time.sleep(0.4)
-    store = Store(url)
-    (full,) = store.pending_windows([bundle], 40, 10, idle_s=0.3)
+    queue = WindowQueue(Store(url), 40, 10, 0.3, "normal")
+    (full,) = queue.pending([bundle])
     assert (full.start, full.end, full.final) == (0, 39, False)
-    store.add_verdicts(full, [], "normal", 10)
-    assert store.pending_windows([bundle], 40, 10, idle_s=0.3) == []
+    queue.conclude([full], [[]])
+    assert queue.pending([bundle]) == []
     time.sleep(0.4)
-    (rest,) = store.pending_windows([bundle], 40, 10, idle_s=0.3)
+    (rest,) = queue.pending([bundle])
     assert rest.final and rest.end == 40

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import FastAPI, Header, HTTPException, Query, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from .store import Store
-from .tables import Event, Window
+from .stream import Subscribers, sse
+from .tables import Change, Event, Window
 
 
 def _iso(us: int) -> str:
@@ -29,20 +33,34 @@ class EventOut(BaseModel):
     begin: str
     end: str
     seconds: float
+    ended: bool
     first_tick: int
     last_tick: int
 
     @classmethod
     def of(cls, e: Event) -> EventOut:
         """From the table's row."""
-        return cls(
-            begin=_iso(e.begin_us),
-            end=_iso(e.end_us),
-            seconds=(e.end_us - e.begin_us) / 1e6,
-            **{k: getattr(e, k) for k in ("id", "camera_id", "boot_id", "behaviour", "alert", "confidence", "tier")},
-            first_tick=e.first_tick,
-            last_tick=e.last_tick,
-        )
+        return cls.of_values({c.name: getattr(e, c.name) for c in e.__table__.columns})
+
+    @classmethod
+    def of_values(cls, e: dict) -> EventOut:
+        """From the row's values."""
+        times = {"begin": _iso(e["begin_us"]), "end": _iso(e["end_us"]), "seconds": (e["end_us"] - e["begin_us"]) / 1e6}
+        return cls(**times, **{k: e[k] for k in cls.model_fields if k not in times})
+
+
+class ChangeOut(BaseModel):
+    """What happened to an event, and the event as it was then."""
+
+    id: int
+    kind: str
+    at: str
+    event: EventOut
+
+    @classmethod
+    def of(cls, c: Change) -> ChangeOut:
+        """From the table's row."""
+        return cls(id=c.id, kind=c.kind, at=_iso(int(c.at * 1e6)), event=EventOut.of_values(c.event))
 
 
 class WindowOut(BaseModel):
@@ -84,7 +102,7 @@ class CertificateOut(BaseModel):
     certificate: str
 
 
-def make_api(store: Store, version: str) -> FastAPI:
+def make_api(store: Store, subscribers: Subscribers, version: str) -> FastAPI:
     """The application; every answer is JSON but /metrics."""
     app = FastAPI(title="ruyicam", version=version)
 
@@ -106,6 +124,26 @@ def make_api(store: Store, version: str) -> FastAPI:
         limit: int = Query(100, ge=1, le=1000),
     ) -> list[EventOut]:
         return [EventOut.of(e) for e in store.events(camera_id, boot_id, since_us, alerts, limit)]
+
+    @app.get(
+        "/v1/events/stream",
+        response_class=StreamingResponse,
+        responses={
+            200: {"content": {"text/event-stream": {}}, "description": "begin, update and end of events, as they happen"}
+        },
+    )
+    async def stream(
+        last_event_id: Annotated[int | None, Header(ge=0, description="goes on behind that one; default: the newest")] = None,
+    ) -> StreamingResponse:
+        after = store.newest_change() if last_event_id is None else last_event_id
+
+        async def messages() -> AsyncIterator[str]:
+            # Said at once, so that who listens knows that it is heard from here on.
+            yield f"id: {after}\nretry: 1000\n: listening\n\n"
+            async for change in subscribers.changes(after):
+                yield ": still here\n\n" if change is None else sse(change.id, change.kind, ChangeOut.of(change).model_dump())
+
+        return StreamingResponse(messages(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     @app.get("/v1/boots/{boot_id}")
     def boot(boot_id: str) -> BootOut:

@@ -23,10 +23,14 @@ from .api import make_api
 from .config import ServerConfig
 from .enrol import Enrolment, Issuer
 from .ingest import MAX_MESSAGE, Ingest
-from .metrics import EVENTS, LATENCY, REASONING, WINDOWS
+from .load import LoadPolicy
+from .metrics import EVENTS, HOLDING, LAG, LATENCY, REASONING, WINDOWS
 from .offers import Offer
+from .packets import GroupWriter, PacketLog
 from .store import Store
+from .stream import Subscribers
 from .tls import server_credentials
+from .windows import WindowQueue
 
 log = logging.getLogger("ruyicam.serve")
 
@@ -73,6 +77,11 @@ class Service:
 
         torch.set_num_threads(1)
         self.reasoner = WindowReasoner(load_family(config.model), self.bundles)
+        model = self._family_config
+        self.writer = GroupWriter(PacketLog(self.store))
+        self.queue = WindowQueue(self.store, model.window, config.stride_ticks, config.idle_s, model.labels[0])
+        self.load = LoadPolicy(config.latency_s, config.hold_s, model.window, config.stride_ticks)
+        self.subscribers = Subscribers(self.store)
         self._wake = asyncio.Event()
 
     def _load_bundles(self, config: ServerConfig) -> None:
@@ -98,26 +107,32 @@ class Service:
 
     def read_pending(self) -> int:
         """Reads one batch of windows; returns how many there were."""
-        c = self.config
-        window = self.reasoner.config.window
-        pending = self.store.pending_windows(list(self.bundles), window, c.stride_ticks, c.idle_s)
+        begin, rate_hz = time.time(), self._family_config.input.rate_hz
+        pending = self.queue.pending(list(self.bundles))
+
+        def lag_s(now: float) -> list[float]:
+            return [max(0.0, now - w.seen_at) + w.behind / rate_hz for w in pending if w.packets and not w.final]
+
+        plan = self.load.plan(max(lag_s(begin), default=0.0))
+        LAG.set(self.load.lag_s)
         if not pending:
             return 0
-        begin = time.perf_counter()
-        verdicts = self.reasoner.read(pending)
-        REASONING.observe(time.perf_counter() - begin)
-        for window, said in zip(pending, verdicts, strict=True):
-            new = self.store.add_verdicts(window, said, self.reasoner.config.labels[0], c.stride_ticks)
-            if said:
-                WINDOWS.inc()
-                LATENCY.observe(max(0.0, time.time() - window.seen_at))
-            EVENTS.inc(int(new))
+        with REASONING.time():
+            verdicts = self.reasoner.read(pending, plan.effort)
+        EVENTS.inc(self.queue.conclude(pending, verdicts, plan.stride))
+        WINDOWS.labels(plan.effort).inc(sum(map(bool, verdicts)))
+        for lag in lag_s(time.time()):
+            LATENCY.observe(lag)
         return len(pending)
 
     async def _reason(self) -> None:
         while True:
             try:
-                if await asyncio.to_thread(self.read_pending):
+                count = await asyncio.to_thread(self.read_pending)
+                self.load.settle()
+                HOLDING.set(self.load.holding)
+                if count:
+                    self.subscribers.wake()
                     continue
             except Exception:
                 log.exception("reading windows failed; trying again")
@@ -140,7 +155,9 @@ class Service:
         """Serves until SIGTERM or SIGINT; prints one line with both addresses when ready."""
         http = self.http
         server, port = self._rpc(
-            Ingest(self.store, self.bundles, self._wake.set, self.offers), self.config.grpc, self.credentials
+            Ingest(self.store, self.writer, self.bundles, self.load, self._wake.set, self.offers),
+            self.config.grpc,
+            self.credentials,
         )
         servers, where = [server], f"grpc={self.config.grpc.rpartition(':')[0]}:{port}"
         if self.enrolment is not None and self.config.enrol is not None:
@@ -149,23 +166,28 @@ class Service:
             where += f" enrol={self.config.enrol.rpartition(':')[0]}:{port}"
         for server in servers:
             await server.start()
-        web = uvicorn.Server(uvicorn.Config(make_api(self.store, version("ruyicam")), log_level="warning", access_log=False))
+        web = uvicorn.Server(
+            uvicorn.Config(make_api(self.store, self.subscribers, version("ruyicam")), log_level="warning", access_log=False)
+        )
         # The service handles signals for both servers.
         web.capture_signals = contextlib.nullcontext
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
-        tasks = [asyncio.create_task(self._reason()), asyncio.create_task(web.serve(sockets=[http]))]
+        work = [asyncio.create_task(self._reason()), asyncio.create_task(self.writer.run())]
+        serving = asyncio.create_task(web.serve(sockets=[http]))
         print(
             f"ruyicam serve: ready {where} http={http.getsockname()[0]}:{http.getsockname()[1]}",
             flush=True,
         )
         await stop.wait()
+        self.subscribers.close()
         web.should_exit = True
         await asyncio.gather(*(server.stop(grace=2) for server in servers))
-        tasks[0].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, serving, return_exceptions=True)
 
 
 class _JsonLines(logging.Formatter):

@@ -27,6 +27,8 @@ class ServerConfig(BaseModel):
     )
     database: str = Field("sqlite:///ruyicam.db", description="SQLAlchemy URL")
     stride_ticks: int = Field(10, ge=1, description="ticks from one window to the next")
+    latency_s: float = Field(1.0, gt=0, description="from packet to event; as it nears, windows are read less thoroughly")
+    hold_s: float = Field(10.0, gt=0, description="lag beyond which packets are left with the devices until it has halved")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")
 
     @model_validator(mode="after")

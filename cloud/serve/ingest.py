@@ -28,8 +28,10 @@ from ruyicam.cloud.wire import (
     packet_size,
 )
 
-from .metrics import PACKETS, REJECTED
+from .load import LoadPolicy
+from .metrics import REJECTED
 from .offers import Offer, offer_for
+from .packets import GroupWriter
 from .store import Store
 
 log = logging.getLogger("ruyicam.ingest")
@@ -50,8 +52,16 @@ def _camera_of(context: grpc.aio.ServicerContext) -> str:
 class Ingest:
     """The gRPC service `ruyicam.v1.Uplink`."""
 
-    def __init__(self, store: Store, bundles: dict[str, BundleInfo], wake: Callable[[], None], offers: Sequence[Offer] = ()):
-        self.store, self.bundles, self.wake, self.offers = store, bundles, wake, offers
+    def __init__(
+        self,
+        store: Store,
+        writer: GroupWriter,
+        bundles: dict[str, BundleInfo],
+        load: LoadPolicy,
+        wake: Callable[[], None],
+        offers: Sequence[Offer] = (),
+    ):
+        self.store, self.writer, self.bundles, self.load, self.wake, self.offers = store, writer, bundles, load, wake, offers
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be given to `server.add_generic_rpc_handlers`."""
@@ -132,7 +142,8 @@ class Ingest:
         return packet
 
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator:
-        """Batches what has arrived, stores it in one transaction, then acknowledges each boot's newest packet."""
+        """Stores what has arrived, then acknowledges each boot's newest packet. While the service is behind nothing is read,
+        and devices keep what they have."""
         camera_id = _camera_of(context)
         queue: asyncio.Queue = asyncio.Queue(2 * _BATCH)
 
@@ -161,8 +172,12 @@ class Ingest:
                     REJECTED.inc()
                     log.warning("camera %s: refused: %s", camera_id, error)
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-                new = await asyncio.to_thread(self.store.add_packets, packets)
-                PACKETS.labels(camera_id).inc(new)
+                await self.load.admit()
+                try:
+                    await self.writer.add(packets)
+                except Exception as error:
+                    log.error("camera %s: packets are not stored: %s", camera_id, str(error).splitlines()[0])
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "packets cannot be stored at the moment")
                 self.wake()
                 newest: dict[bytes, int] = {}
                 for p in packets:

@@ -1,6 +1,9 @@
-"""Windows of released features to behaviours, all cloud tiers in one pass."""
+"""Windows of released features to behaviours, many cameras in one pass."""
 
 from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,24 +13,31 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.wire import Kind
 from ruyicam.kernels import unpack
 
-from .store import PendingWindow, Verdict
+from .load import Effort
+from .windows import PendingWindow, Verdict
 
 # With fewer released ticks than this a window was quiet in the eyes of the edge tier: heartbeats only.
 MIN_TICKS = 3
+# A window that the smallest tier finds quiet with less than this is worth the deepest one's look.
+CLEARLY = 0.8
+# Windows of one pass: enough to be fast, little enough for the caches.
+_PASS = 32
 
 
 class WindowReasoner:
-    """Reads windows with the family's deepest tier, whose shallower exits are the other tiers."""
+    """Reads windows with the family's cloud tiers; the deepest one's shallower exits are the others."""
 
     def __init__(self, family: Family, bundles: dict[str, BundleInfo]):
         self.config, self.bundles = family.config, bundles
-        deepest = max(family.config.trunk.exits, key=family.config.trunk.exits.__getitem__)
-        self.tier = family.tier(deepest)
+        cloud = [name for name in self.tiers if name != "edge"]
+        self._deepest = family.tier(cloud[-1])
+        self._smallest, self._small = cloud[0], family.tier(cloud[0])
 
     @property
     def tiers(self) -> list[str]:
         """Names of all tiers, shallowest first."""
-        return list(self.config.trunk.exits)
+        exits = self.config.trunk.exits
+        return sorted(exits, key=exits.__getitem__)
 
     def _edge(self, w: PendingWindow) -> Verdict:
         """The edge tier's answer is the behaviour token of the window's last tick; where tokens are all there is, any look."""
@@ -37,44 +47,64 @@ class WindowReasoner:
         token = bundle.alphabet[w.packets[-1].token]
         return Verdict("edge", token if token in self.config.labels else quiet, None, None)
 
-    @torch.inference_mode()
-    def read(self, windows: list[PendingWindow]) -> list[list[Verdict]]:
-        """Per window the verdict of each tier, shallowest first; an empty list for a window without packets.
-
-        Under a certified profile the edge tier alone speaks.
-        """
+    def _inputs(self, windows: Sequence[PendingWindow]) -> tuple[np.ndarray, np.ndarray]:
+        """Features float32 [windows, ticks, n] and which of them were released, bool [windows, ticks]."""
         size = self.config.window
         features = np.zeros((len(windows), size, self.config.features), np.float32)
         valid = np.zeros((len(windows), size), bool)
+        by_bits: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
         for i, w in enumerate(windows):
-            for p in w.packets:
-                if p.kind != Kind.FEATURES or not self.bundles[w.bundle_id].readable:
-                    continue
-                at = size - 1 - (w.end - p.sequence)
-                packed = np.frombuffer(p.features, np.uint8)[None]
-                features[i, at] = unpack(packed, self.config.features, self.bundles[w.bundle_id].bits)[0]
-                valid[i, at] = True
-        readable = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
-        probabilities: dict[int, dict[str, list[float]]] = {}
-        if readable:
-            answers = self.tier(torch.from_numpy(features[readable]), torch.from_numpy(valid[readable]))
-            for name, answer in answers.items():
-                for i, row in zip(readable, torch.softmax(answer.window, -1).tolist(), strict=True):
-                    probabilities.setdefault(i, {})[name] = row
-        out = []
-        for i, w in enumerate(windows):
-            if not w.packets:
-                out.append([])
+            bundle = self.bundles[w.bundle_id]
+            if bundle.readable:
+                some = by_bits[bundle.bits]
+                some += ((i, size - 1 - (w.end - p.sequence), p.features) for p in w.packets if p.kind == Kind.FEATURES)
+        for bits, ticks in by_bits.items():
+            if not ticks:
                 continue
-            verdicts = [self._edge(w)]
-            for name in self.tiers if self.bundles[w.bundle_id].readable else ():
-                if name == "edge":
-                    continue
-                row = probabilities.get(i, {}).get(name)
-                if row is None:
-                    verdicts.append(Verdict(name, self.config.labels[0], None, None))
-                else:
-                    best = int(np.argmax(row))
-                    verdicts.append(Verdict(name, self.config.labels[best], row[best], row))
-            out.append(verdicts)
-        return out
+            i, at, packed = zip(*ticks, strict=True)
+            rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(ticks), -1)
+            features[i, at] = unpack(rows, self.config.features, bits)
+            valid[i, at] = True
+        return features, valid
+
+    def _pass(self, tier, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[dict]) -> None:
+        """Probabilities of the windows `which` by each exit of the tier, {exit: row} into their places."""
+        for first in range(0, len(which), _PASS):
+            some = list(which[first : first + _PASS])
+            answers = tier(torch.from_numpy(features[some]), torch.from_numpy(valid[some]))
+            for name, answer in answers.items():
+                for i, row in zip(some, torch.softmax(answer.window, -1).tolist(), strict=True):
+                    into[i][name] = row
+
+    def _matters(self, w: PendingWindow, row: list[float]) -> bool:
+        return row[0] < CLEARLY or any(p.token for p in w.packets)
+
+    @torch.inference_mode()
+    def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL) -> list[list[Verdict]]:
+        """Per window the verdict of each tier that read it, shallowest first; an empty list for a window without packets.
+
+        Under a certified profile the edge tier alone speaks.
+        """
+        features, valid = self._inputs(windows)
+        rows: list[dict[str, list[float]]] = [{} for _ in windows]
+        deep = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
+        if effort != Effort.ALL:
+            self._pass(self._small, features, valid, deep, rows)
+            deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], rows[i][self._smallest])]
+        self._pass(self._deepest, features, valid, deep, rows)
+        return [self._verdicts(w, found, effort) for w, found in zip(windows, rows, strict=True)]
+
+    def _verdicts(self, w: PendingWindow, rows: dict[str, list[float]], effort: Effort) -> list[Verdict]:
+        if not w.packets:
+            return []
+        verdicts = [self._edge(w)]
+        for name in self.tiers if self.bundles[w.bundle_id].readable else ():
+            if name == "edge":
+                continue
+            if row := rows.get(name):
+                best = int(np.argmax(row))
+                verdicts.append(Verdict(name, self.config.labels[best], row[best], row))
+            elif not rows and (effort == Effort.ALL or name == self._smallest):
+                # Next to nothing was released: quiet.
+                verdicts.append(Verdict(name, self.config.labels[0], None, None))
+        return verdicts

@@ -19,6 +19,8 @@ class Boot(Base):
     bundle_id: Mapped[str] = mapped_column(String(32))
     newest: Mapped[int] = mapped_column(BigInteger, default=-1)
     next_start: Mapped[int] = mapped_column(BigInteger, default=0)
+    # Newest tick that a window has been read to.
+    read_to: Mapped[int] = mapped_column(BigInteger, default=-1)
     ended: Mapped[bool] = mapped_column(Boolean, default=False)
     closed: Mapped[bool] = mapped_column(Boolean, default=False)
     seen_at: Mapped[float] = mapped_column(Float, default=0.0)
@@ -96,4 +98,24 @@ class Event(Base):
     confidence: Mapped[float | None] = mapped_column(Float)
     tier: Mapped[str] = mapped_column(String(32))
     windows: Mapped[int] = mapped_column(Integer, default=1)
-    __table_args__ = (UniqueConstraint("camera_id", "boot_id", "first_tick"), Index("events_time", "begin_us"))
+    # Another behaviour has begun, or the boot is over.
+    ended: Mapped[bool] = mapped_column(Boolean, default=False)
+    __table_args__ = (
+        UniqueConstraint("camera_id", "boot_id", "first_tick"),
+        Index("events_time", "begin_us"),
+        Index("events_boot", "camera_id", "boot_id", "last_tick"),
+    )
+
+
+class Change(Base):
+    """What happened to an event that someone should look at, in order: what subscribers read, each from where it was."""
+
+    __tablename__ = "event_changes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    event_id: Mapped[int] = mapped_column(Integer)
+    # begin, update or end
+    kind: Mapped[str] = mapped_column(String(8))
+    at: Mapped[float] = mapped_column(Float)
+    # The event as it was then.
+    event: Mapped[dict] = mapped_column(JSON)
+    __table_args__ = ({"sqlite_autoincrement": True},)

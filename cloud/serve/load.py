@@ -1,0 +1,63 @@
+"""What the service does when more comes than it can read: it reads less thoroughly, in wider steps, and lets devices wait."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Effort(StrEnum):
+    """How thoroughly windows are read."""
+
+    ALL = "all"  # every window by the deepest tier, all exits
+    WHERE_IT_MATTERS = "where_it_matters"  # by the smallest cloud tier; what is not clearly quiet by the deepest, too
+    SMALL = "small"  # by the smallest cloud tier
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the next windows are read: with that effort, and so many ticks from each to the next of its camera."""
+
+    effort: Effort
+    stride: int
+
+
+class LoadPolicy:
+    """Goes by how far the oldest window that is read lags behind its last packet's arrival.
+
+    Below half of the bound everything is read by the deepest tier. From there on that is kept for where it matters; beyond the
+    bound windows no longer overlap; beyond `hold_s` packets are taken no more, so that devices keep them in their spools,
+    until the lag is below half of that. No tick is left unread.
+    """
+
+    def __init__(self, bound_s: float, hold_s: float, window: int, stride: int):
+        self.bound_s, self.hold_s, self.window, self.stride = bound_s, hold_s, window, stride
+        self.lag_s = 0.0
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def plan(self, lag_s: float) -> Plan:
+        """For windows of which the oldest has that lag. To be followed by settle()."""
+        self.lag_s = lag_s
+        if lag_s < self.bound_s / 2:
+            return Plan(Effort.ALL, self.stride)
+        if lag_s < self.bound_s:
+            return Plan(Effort.WHERE_IT_MATTERS, self.stride)
+        return Plan(Effort.SMALL, self.window)
+
+    def settle(self) -> None:
+        """Takes packets, or does not, from here on. To be called on the event loop."""
+        if self.lag_s > self.hold_s:
+            self._open.clear()
+        elif self.lag_s < self.hold_s / 2:
+            self._open.set()
+
+    @property
+    def holding(self) -> bool:
+        """Packets are not taken at the moment."""
+        return not self._open.is_set()
+
+    async def admit(self) -> None:
+        """Returns when packets are taken."""
+        await self._open.wait()

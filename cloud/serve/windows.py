@@ -1,0 +1,186 @@
+"""Windows of packets that no tier has read yet, and what becomes of them: verdicts, and events that begin, go on and end."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, case, insert, or_, select, update
+
+from .store import Store
+from .tables import Boot, Change, Event, Packet, Window
+
+
+@dataclass(frozen=True)
+class PendingWindow:
+    """Ticks start..end (inclusive) of one boot that no tier has read yet; `final` closes the boot."""
+
+    camera_id: str
+    boot_id: str
+    bundle_id: str
+    start: int
+    end: int
+    final: bool
+    seen_at: float  # Unix time of the boot's newest packet
+    behind: int  # ticks that have come since the window's last
+    packets: Sequence[Row]  # of `packets`: sequence, captured_at_us, kind, token, features
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one tier said of a window."""
+
+    tier: str
+    behaviour: str
+    confidence: float | None
+    probabilities: list[float] | None
+
+
+class WindowQueue:
+    """One reader at a time: it reads what is pending, then concludes it."""
+
+    def __init__(self, store: Store, window: int, stride: int, idle_s: float, quiet: str):
+        """window: ticks; stride: from one to the next; idle_s: silence after which a boot's last window is closed; quiet:
+        the behaviour that nobody needs to look at."""
+        self.store, self.window, self.stride, self.idle_s, self.quiet = store, window, stride, idle_s, quiet
+        self._opened = time.monotonic()
+
+    def pending(self, bundles: Collection[str], limit: int = 64) -> list[PendingWindow]:
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent.
+
+        bundles: ids of the bundles whose boots count; others wait until their bundle is known.
+        """
+        last = self.window - 1
+        due = or_(Boot.newest >= Boot.next_start + last, Boot.ended.is_(True))
+        # While the server was away no camera could be heard.
+        if time.monotonic() >= self._opened + self.idle_s:
+            due = or_(due, Boot.seen_at <= time.time() - self.idle_s)
+        boots = select(Boot).where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due).order_by(Boot.seen_at).limit(limit)
+        # The last window looks back from the newest tick; where all ticks were read it is empty.
+        full = Boot.newest >= Boot.next_start + last
+        end = case((full, Boot.next_start + last), else_=Boot.newest)
+        chosen = boots.with_only_columns(
+            Boot.camera_id, Boot.boot_id, Boot.bundle_id, Boot.newest, Boot.read_to, Boot.seen_at,
+            case((full, False), else_=True).label("final"), end.label("end"),
+        ).subquery()  # fmt: skip
+        both = and_(Packet.camera_id == chosen.c.camera_id, Packet.boot_id == chosen.c.boot_id)
+        inside = Packet.sequence.between(chosen.c.end - last, chosen.c.end)
+        columns = (Packet.sequence, Packet.captured_at_us, Packet.kind, Packet.token, Packet.features)
+        query = (
+            select(chosen, *columns)
+            .join(Packet, and_(both, inside), isouter=True)
+            .order_by(chosen.c.seen_at, chosen.c.camera_id, chosen.c.boot_id, Packet.sequence)
+        )
+        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        with self.store.engine.connect() as connection:
+            for row in connection.execute(query):
+                groups[row.camera_id, row.boot_id].append(row)
+        return [self._window(rows) for rows in groups.values()]
+
+    def _window(self, rows: list[Row]) -> PendingWindow:
+        boot = rows[0]
+        there = [row for row in rows if row.sequence is not None]
+        return PendingWindow(
+            boot.camera_id,
+            boot.boot_id,
+            boot.bundle_id,
+            max(0, boot.end - self.window + 1),
+            boot.end,
+            bool(boot.final),
+            boot.seen_at,
+            boot.newest - boot.end,
+            there if boot.end > boot.read_to else [],
+        )
+
+    def conclude(self, windows: Sequence[PendingWindow], verdicts: Sequence[list[Verdict]], stride: int | None = None) -> int:
+        """Records what the tiers said, shallowest first, lets events begin, go on or end, and moves the boots on, in one
+        transaction. stride: ticks to each boot's next window, if another than usual. Returns how many events began."""
+        stride = self.stride if stride is None else stride
+        began = 0
+        with self.store.write() as connection:
+            rows = [
+                {"camera_id": w.camera_id, "boot_id": w.boot_id, "start": w.start, "end": w.end, **vars(v)}
+                for w, said in zip(windows, verdicts, strict=True)
+                for v in said
+            ]
+            if rows:
+                connection.execute(self.store.insert_new(Window), rows)
+            for w, said in zip(windows, verdicts, strict=True):
+                if said:
+                    began += self._event(connection, w, said[-1])
+                if w.final:
+                    self._close(connection, w)
+            moved = [
+                {"b_camera": w.camera_id, "b_boot": w.boot_id, "b_next": w.start + stride, "b_end": w.end}
+                for w in windows
+                if not w.final
+            ]
+            if moved:
+                here = and_(Boot.camera_id == bindparam("b_camera"), Boot.boot_id == bindparam("b_boot"))
+                to = {"next_start": bindparam("b_next"), "read_to": bindparam("b_end")}
+                connection.execute(update(Boot).where(here).values(to), moved)
+        return began
+
+    def _close(self, connection: Connection, w: PendingWindow) -> None:
+        # A packet that came meanwhile keeps the boot open.
+        here = and_(Boot.camera_id == w.camera_id, Boot.boot_id == w.boot_id, Boot.newest == w.end)
+        if connection.execute(update(Boot).where(here).values(closed=True, read_to=w.end)).rowcount:
+            last = self._last_event(connection, w)
+            if last is not None and not last["ended"]:
+                self._change(connection, "end", last | {"ended": True})
+
+    @staticmethod
+    def _last_event(connection: Connection, w: PendingWindow) -> dict[str, Any] | None:
+        query = (
+            select(Event.__table__)
+            .where(Event.camera_id == w.camera_id, Event.boot_id == w.boot_id)
+            .order_by(Event.last_tick.desc())
+            .limit(1)
+        )
+        row = connection.execute(query).mappings().first()
+        return dict(row) if row else None
+
+    def _event(self, connection: Connection, w: PendingWindow, deepest: Verdict) -> bool:
+        """True: another one began."""
+        last, end_us = self._last_event(connection, w), w.packets[-1].captured_at_us
+        if last is not None and w.end <= last["last_tick"]:
+            # Read already.
+            return False
+        if last is not None and last["behaviour"] == deepest.behaviour and w.start <= last["last_tick"] + 1:
+            more = {"last_tick": w.end, "end_us": end_us, "windows": last["windows"] + 1, "ended": False}
+            if deepest.confidence is not None:
+                more["confidence"] = max(last["confidence"] or 0.0, deepest.confidence)
+            self._change(connection, "update", last | more)
+            return False
+        if last is not None and not last["ended"]:
+            self._change(connection, "end", last | {"ended": True})
+        # A new behaviour begins where the one before it ends.
+        first = w.start if last is None else max(w.start, last["last_tick"] + 1)
+        event = {
+            "camera_id": w.camera_id,
+            "boot_id": w.boot_id,
+            "first_tick": first,
+            "last_tick": w.end,
+            "begin_us": next((p.captured_at_us for p in w.packets if p.sequence >= first), end_us),
+            "end_us": end_us,
+            "behaviour": deepest.behaviour,
+            "alert": deepest.behaviour != self.quiet,
+            "confidence": deepest.confidence,
+            "tier": deepest.tier,
+            "windows": 1,
+            "ended": False,
+        }
+        self._change(connection, "begin", event)
+        return True
+
+    def _change(self, connection: Connection, kind: str, event: dict[str, Any]) -> None:
+        """Writes the event; of one that someone should look at the change, too."""
+        if kind == "begin":
+            event = event | {"id": connection.execute(insert(Event).returning(Event.id), event).scalar_one()}
+        else:
+            connection.execute(update(Event).where(Event.id == event["id"]).values(event))
+        if event["alert"]:
+            connection.execute(insert(Change), {"event_id": event["id"], "kind": kind, "at": time.time(), "event": event})

@@ -1,0 +1,252 @@
+"""The service from packets to events: storing, reading by load, and what subscribers are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_store import packet
+
+from ruyicam.cloud.bundles import read_bundle_info
+from ruyicam.cloud.serve.load import Effort, LoadPolicy
+from ruyicam.cloud.serve.packets import GroupWriter, PacketLog
+from ruyicam.cloud.serve.reasoner import WindowReasoner
+from ruyicam.cloud.serve.store import Store
+from ruyicam.cloud.serve.stream import Subscribers
+from ruyicam.cloud.serve.tables import Boot
+from ruyicam.cloud.serve.windows import PendingWindow, Verdict, WindowQueue
+from ruyicam.cloud.wire import FeaturePacket, Kind
+
+BUNDLE = (b"b" * 16).hex()
+
+
+def of(camera: str, sequence: int, **fields) -> FeaturePacket:
+    """A tick of a camera's one boot."""
+    made = packet(sequence)
+    made.camera_id, made.boot_id = camera, camera.encode().ljust(16, b"-")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def boot_of(store: Store, camera: str) -> Boot:
+    """That one boot."""
+    return store.boot(camera.encode().ljust(16, b"-").hex())
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """An empty database."""
+    return Store(f"sqlite:///{tmp_path / 'server.db'}")
+
+
+def test_packets_of_many_cameras_are_stored_once(store):
+    log = PacketLog(store)
+    some = [of(camera, n, ledger_releases=n) for n in range(5) for camera in ("a", "b")]
+    assert log.add(some) == {"a": 5, "b": 5}
+    # Again, with one that is new, twice in one batch; by another replica of the service, too.
+    again = [*some, of("a", 5, last=1, ledger_releases=5), of("a", 5, last=1, ledger_releases=5)]
+    assert PacketLog(store).add(again) == {"a": 1}
+    assert log.add([]) == {}
+    a = boot_of(store, "a")
+    assert (store.packet_count(a.boot_id), store.packet_count(boot_of(store, "b").boot_id)) == (6, 5)
+    assert (a.newest, a.ended, a.ledger_releases, a.ledger_went_back) == (5, True, 5, False)
+
+
+def test_a_ledger_that_begins_below_what_was_reported_is_marked(store):
+    log = PacketLog(store)
+    log.add([of("a", 0, ledger_releases=9)])
+    log.add([of("a", 0, boot_id=b"2" * 16, ledger_releases=3), of("b", 0, boot_id=b"3" * 16, ledger_releases=3)])
+    log.add([of("a", 0, boot_id=b"4" * 16, ledger_releases=9)])
+    assert [store.boot((c * 16).hex()).ledger_went_back for c in (b"2", b"3", b"4")] == [True, False, False]
+
+
+def test_the_writer_gathers_and_tells_each_what_became_of_its_packets(store, monkeypatch):
+    log = PacketLog(store)
+    sizes = []
+    real = log.add
+
+    def add(packets):
+        sizes.append(len(packets))
+        if any(p.camera_id == "bad" for p in packets):
+            raise OSError("disk full")
+        return real(packets)
+
+    monkeypatch.setattr(log, "add", add)
+
+    async def main():
+        writer = GroupWriter(log)
+        running = asyncio.create_task(writer.run())
+        await asyncio.gather(*(writer.add([of(f"c{i}", n) for n in range(3)]) for i in range(20)))
+        with pytest.raises(OSError, match="disk full"):
+            await writer.add([of("bad", 0)])
+        await writer.add([of("c0", 3)])
+        running.cancel()
+
+    asyncio.run(main())
+    assert sizes == [60, 1, 1]
+    assert [store.packet_count(boot_of(store, f"c{i}").boot_id) for i in range(20)] == [4, *[3] * 19]
+
+
+def test_load_is_met_by_less_effort_then_wider_steps_then_patience():
+    load = LoadPolicy(1.0, 10.0, 40, 10)
+    assert load.plan(0.1) == load.plan(0.49) and load.plan(0.1).effort == Effort.ALL
+    assert (load.plan(0.7).effort, load.plan(0.7).stride) == (Effort.WHERE_IT_MATTERS, 10)
+    assert (load.plan(1.5).effort, load.plan(1.5).stride) == (Effort.SMALL, 40)
+
+    async def admitted(lag_s: float) -> bool:
+        load.plan(lag_s)
+        load.settle()
+        try:
+            await asyncio.wait_for(load.admit(), 0.01)
+        except TimeoutError:
+            return False
+        return True
+
+    async def in_turn() -> list[bool]:
+        return [await admitted(lag_s) for lag_s in (1.5, 10.5, 6.0, 4.0, 6.0)]
+
+    # Packets are taken again when the lag has halved, not sooner.
+    assert asyncio.run(in_turn()) == [True, False, False, True, True]
+    assert not load.holding
+
+
+def test_no_tick_is_left_unread_in_wider_steps(store):
+    PacketLog(store).add([of("a", n, last=int(n == 104)) for n in range(105)])
+    queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
+    read = []
+    for stride in (None, 40, 40, None, None, None):
+        for w in queue.pending([BUNDLE]):
+            read.append((w.start, w.end, len(w.packets)))
+            queue.conclude([w], [[]], stride)
+    assert read == [(0, 39, 40), (10, 49, 40), (50, 89, 40), (65, 104, 40)]
+    assert boot_of(store, "a").closed
+
+
+def changes(store: Store) -> list[tuple]:
+    """(kind, behaviour, first and last tick) of all of them."""
+    return [(c.kind, c.event["behaviour"], c.event["first_tick"], c.event["last_tick"]) for c in store.changes(0)]
+
+
+def test_events_begin_go_on_and_end(store):
+    PacketLog(store).add([of("a", n, last=int(n == 79)) for n in range(80)])
+    queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
+    for behaviour in ("quiet", "fall", "fall", "fight", "fight"):
+        (w,) = queue.pending([BUNDLE])
+        queue.conclude([w], [[Verdict("edge", "quiet", None, None), Verdict("cloud-s", behaviour, 0.5, [0.5, 0.5])]])
+    assert changes(store) == [
+        ("begin", "fall", 40, 49),
+        ("update", "fall", 40, 59),
+        ("end", "fall", 40, 59),
+        ("begin", "fight", 60, 69),
+        ("update", "fight", 60, 79),
+    ]
+    # The boot is over: nothing is unread, and what has begun ends.
+    (w,) = queue.pending([BUNDLE])
+    assert w.final and not w.packets
+    queue.conclude([w], [[]])
+    assert changes(store)[-1] == ("end", "fight", 60, 79)
+    events = sorted(store.events(), key=lambda e: e.first_tick)
+    assert [(e.behaviour, e.alert, e.ended) for e in events] == [
+        ("quiet", False, True),
+        ("fall", True, True),
+        ("fight", True, True),
+    ]
+    assert queue.pending([BUNDLE]) == []
+
+
+@pytest.fixture(scope="module")
+def reasoner(signed, family) -> WindowReasoner:
+    """With the bundle of the tests."""
+    info = read_bundle_info(signed[0], signed[1])
+    return WindowReasoner(family, {info.id.hex(): info})
+
+
+def window_of(reasoner: WindowReasoner, kind: int, token: int = 0, seed: int = 0) -> PendingWindow:
+    """A full window of random features."""
+    (bundle_id,) = reasoner.bundles
+    noise, size = np.random.default_rng(seed), reasoner.bundles[bundle_id].packed_bytes
+    ticks = range(reasoner.config.window)
+    rows = [SimpleNamespace(sequence=n, captured_at_us=n, kind=kind, token=token, features=noise.bytes(size)) for n in ticks]
+    return PendingWindow("a", "0" * 32, bundle_id, 0, len(rows) - 1, False, time.time(), 0, rows)
+
+
+def test_effort_decides_which_tiers_read(reasoner):
+    looked = window_of(reasoner, Kind.FEATURES, token=1)
+    tiers = {effort: [v.tier for v in reasoner.read([looked], effort)[0]] for effort in Effort}
+    assert tiers[Effort.ALL] == tiers[Effort.WHERE_IT_MATTERS] == ["edge", "cloud-s", "cloud-l"]
+    assert tiers[Effort.SMALL] == ["edge", "cloud-s"]
+    withheld = window_of(reasoner, Kind.WITHHELD_BY_GATE)
+    (verdicts,) = reasoner.read([withheld], Effort.SMALL)
+    assert [(v.tier, v.behaviour) for v in verdicts] == [("edge", "normal"), ("cloud-s", "normal")]
+
+
+def test_a_window_reads_the_same_in_any_company(reasoner):
+    """Whatever the effort, and however many cameras are in the pass."""
+    windows = [window_of(reasoner, Kind.FEATURES, seed=n) for n in range(70)]
+    together = reasoner.read(windows)
+    for n in (0, 31, 32, 69):
+        alone, small = reasoner.read([windows[n]]), reasoner.read([windows[n]], Effort.SMALL)
+        by_tier = {v.tier: v for v in together[n]}
+        for v in (*alone[0], *small[0]):
+            assert v.behaviour == by_tier[v.tier].behaviour
+            if v.probabilities:
+                np.testing.assert_allclose(v.probabilities, by_tier[v.tier].probabilities, atol=1e-4)
+
+
+def test_subscribers_go_on_from_where_they_were(store):
+    async def main() -> list[int]:
+        subscribers = Subscribers(store)
+        heard = []
+
+        async def listen(after: int, wanted: int):
+            async for change in subscribers.changes(after):
+                heard.append(change.id)
+                if len(heard) == wanted:
+                    return
+
+        first = asyncio.create_task(listen(0, 2))
+        await asyncio.sleep(0.1)
+        PacketLog(store).add([of("a", n) for n in range(60)])
+        queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
+        for _ in range(3):
+            queue.conclude(queue.pending([BUNDLE]), [[Verdict("cloud-s", "fall", 0.5, None)]])
+            subscribers.wake()
+        await asyncio.wait_for(first, 5)
+        await asyncio.wait_for(listen(heard[-1], 3), 5)
+        return heard
+
+    heard = asyncio.run(main())
+    assert heard == sorted(set(heard)) and len(heard) == 3
+
+
+def test_events_are_streamed_as_they_happen(module_session, shared_clips):
+    """A real fight, over the real wire, heard by two who listen: one from before, one who comes back later."""
+    fights = sorted((shared_clips / "surveillance" / "val" / "fight").glob("*.mp4"))[:3]
+    url = f"http://{module_session.http}/v1/events/stream"
+    with urllib.request.urlopen(url, timeout=30) as live:
+        for clip in fights:
+            module_session.wait_read(module_session.play(str(clip), f"stream-{clip.stem}")["boot_id"])
+        alerts = [e for e in module_session.get("/v1/events?alerts=true") if e["camera_id"] == "camera-1"]
+        assert alerts, "no fight of three is seen"
+        heard = messages(live, 2)
+    assert heard[0]["kind"] == "begin" and heard[0]["event"]["alert"]
+    request = urllib.request.Request(url, headers={"Last-Event-ID": str(heard[0]["id"])})
+    with urllib.request.urlopen(request, timeout=30) as later:
+        assert messages(later, 1)[0] == heard[1]
+
+
+def messages(stream, count: int) -> list[dict]:
+    """The next messages of a stream of server-sent events."""
+    found = []
+    while len(found) < count:
+        line = stream.readline()
+        assert line, "the stream ended"
+        if line.startswith(b"data: "):
+            found.append(json.loads(line[6:]))
+    return found
