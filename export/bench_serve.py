@@ -17,7 +17,7 @@ from scipy.stats import theilslopes
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 
-from .bench_device import memory_mb
+from .bench_device import memory_mb, processes_of
 from .bench_kernels import machine
 from .bench_session import BenchSession
 from .evaluate import export_throwaway
@@ -66,6 +66,11 @@ def recorded_packets(folder: Path, model: Path, clip: Path, edge: Path | None) -
     return BenchSession(model, report.path, public, edge, folder / "serve"), path
 
 
+def memory_of(pid: int) -> float:
+    """Resident memory of the service's processes, MB."""
+    return sum(map(memory_mb, processes_of(pid)))
+
+
 def quantiles_ms(values: list[float]) -> dict[str, float]:
     """p50, p95, p99 and the most of times in seconds, as milliseconds."""
     found = np.quantile(values, (0.5, 0.95, 0.99, 1)) * 1000 if values else [float("nan")] * 4
@@ -107,7 +112,7 @@ class Load:
                 held = held or figures["ruyicam_ingest_holding"] > 0
                 if SETTLED * seconds < now < seconds:
                     times.append(now / 3600)
-                    sizes.append(memory_mb(pid))
+                    sizes.append(memory_of(pid))
                 time.sleep(1)
             made = json.loads(process.stdout.read())
         self._wait_read(begun["boots"])
@@ -126,7 +131,7 @@ class Load:
             "drained_s": made["drained_s"],
             "most_lag_s": max(lags, default=0.0),
             "held": held,
-            "rss_mb": max(sizes, default=memory_mb(pid)),
+            "rss_mb": max(sizes, default=memory_of(pid)),
             "rss_slope_mb_per_h": float(theilslopes(sizes, times).slope) if len(sizes) > 10 else None,
         }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 import urllib.request
 from types import SimpleNamespace
@@ -13,14 +15,17 @@ import pytest
 from test_store import packet
 
 from ruyicam.cloud.bundles import read_bundle_info
+from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.serve.load import Effort, LoadPolicy
 from ruyicam.cloud.serve.packets import GroupWriter, PacketLog
+from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses
 from ruyicam.cloud.serve.reasoner import WindowReasoner
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.stream import Subscribers
 from ruyicam.cloud.serve.tables import Boot
 from ruyicam.cloud.serve.windows import PendingWindow, Verdict, WindowQueue
 from ruyicam.cloud.wire import FeaturePacket, Kind
+from ruyicam.export.defaults import default_model
 
 BUNDLE = (b"b" * 16).hex()
 
@@ -164,7 +169,7 @@ def test_events_begin_go_on_and_end(store):
 def reasoner(signed, family) -> WindowReasoner:
     """With the bundle of the tests."""
     info = read_bundle_info(signed[0], signed[1])
-    return WindowReasoner(family, {info.id.hex(): info})
+    return WindowReasoner(family.config, TierPasses(family), {info.id.hex(): info})
 
 
 def window_of(reasoner: WindowReasoner, kind: int, token: int = 0, seed: int = 0) -> PendingWindow:
@@ -197,6 +202,30 @@ def test_a_window_reads_the_same_in_any_company(reasoner):
             assert v.behaviour == by_tier[v.tier].behaviour
             if v.probabilities:
                 np.testing.assert_allclose(v.probabilities, by_tier[v.tier].probabilities, atol=1e-4)
+
+
+def test_the_model_s_process_answers_alike_and_is_started_again(reasoner, family):
+    worker = WorkerPasses(default_model())
+    try:
+        worker.wait_ready()
+        alone = WindowReasoner(family.config, worker, reasoner.bundles)
+        windows = [window_of(reasoner, Kind.FEATURES, seed=n) for n in range(3)]
+        want = [[v.behaviour for v in said] for said in reasoner.read(windows)]
+        assert [[v.behaviour for v in said] for said in alone.read(windows)] == want
+        first = worker.pid
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(RuyicamError, match="ended"):
+            alone.read(windows)
+        assert [[v.behaviour for v in said] for said in alone.read(windows)] == want and worker.pid != first
+    finally:
+        worker.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_said(tmp_path):
+    worker = WorkerPasses(tmp_path)
+    with pytest.raises(RuyicamError):
+        worker.wait_ready()
+    worker.close()
 
 
 def test_subscribers_go_on_from_where_they_were(store):

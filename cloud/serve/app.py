@@ -17,7 +17,7 @@ import uvicorn
 
 from ruyicam.cloud.bundles import BundleInfo, read_bundle_info
 from ruyicam.cloud.errors import Exit, RuyicamError
-from ruyicam.cloud.family import FamilyConfig
+from ruyicam.cloud.family.config import FamilyConfig
 
 from .api import make_api
 from .config import ServerConfig
@@ -27,6 +27,8 @@ from .load import LoadPolicy
 from .metrics import EVENTS, HOLDING, LAG, LATENCY, REASONING, WINDOWS
 from .offers import Offer
 from .packets import GroupWriter, PacketLog
+from .passes import WorkerPasses
+from .reasoner import WindowReasoner
 from .store import Store
 from .stream import Subscribers
 from .tls import server_credentials
@@ -68,21 +70,16 @@ class Service:
         # gRPC would say why in a log of its own, so the address is tried first.
         for address in filter(None, (config.grpc, config.enrol)):
             _bind(address).close()
-        # Last, as they take seconds to load: whatever is wrong above is said at once.
-        import torch
-
-        from ruyicam.cloud.family.load import load_family
-
-        from .reasoner import WindowReasoner
-
-        torch.set_num_threads(1)
-        self.reasoner = WindowReasoner(load_family(config.model), self.bundles)
+        # Last, as it takes seconds to load: whatever is wrong above is said at once.
+        self.passes = WorkerPasses(config.model)
         model = self._family_config
+        self.reasoner = WindowReasoner(model, self.passes, self.bundles)
         self.writer = GroupWriter(PacketLog(self.store))
         self.queue = WindowQueue(self.store, model.window, config.stride_ticks, config.idle_s, model.labels[0])
         self.load = LoadPolicy(config.latency_s, config.hold_s, model.window, config.stride_ticks)
         self.subscribers = Subscribers(self.store)
         self._wake = asyncio.Event()
+        self.passes.wait_ready()
 
     def _load_bundles(self, config: ServerConfig) -> None:
         # What is offered is welcome, too.
@@ -188,6 +185,7 @@ class Service:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, serving, return_exceptions=True)
+        self.passes.close()
 
 
 class _JsonLines(logging.Formatter):

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from ruyicam.cloud.bundles import BundleInfo
-from ruyicam.cloud.family import Family
+from ruyicam.cloud.family.config import FamilyConfig
 from ruyicam.cloud.wire import Kind
 from ruyicam.kernels import unpack
 
 from .load import Effort
+from .passes import Passes
 from .windows import PendingWindow, Verdict
 
 # With fewer released ticks than this a window was quiet in the eyes of the edge tier: heartbeats only.
@@ -27,11 +27,10 @@ _PASS = 32
 class WindowReasoner:
     """Reads windows with the family's cloud tiers; the deepest one's shallower exits are the others."""
 
-    def __init__(self, family: Family, bundles: dict[str, BundleInfo]):
-        self.config, self.bundles = family.config, bundles
+    def __init__(self, config: FamilyConfig, passes: Passes, bundles: dict[str, BundleInfo]):
+        self.config, self.bundles, self._passes = config, bundles, passes
         cloud = [name for name in self.tiers if name != "edge"]
-        self._deepest = family.tier(cloud[-1])
-        self._smallest, self._small = cloud[0], family.tier(cloud[0])
+        self._smallest, self._deepest = cloud[0], cloud[-1]
 
     @property
     def tiers(self) -> list[str]:
@@ -48,9 +47,9 @@ class WindowReasoner:
         return Verdict("edge", token if token in self.config.labels else quiet, None, None)
 
     def _inputs(self, windows: Sequence[PendingWindow]) -> tuple[np.ndarray, np.ndarray]:
-        """Features float32 [windows, ticks, n] and which of them were released, bool [windows, ticks]."""
+        """Features int16 [windows, ticks, n] and which of them were released, bool [windows, ticks]."""
         size = self.config.window
-        features = np.zeros((len(windows), size, self.config.features), np.float32)
+        features = np.zeros((len(windows), size, self.config.features), np.int16)
         valid = np.zeros((len(windows), size), bool)
         by_bits: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
         for i, w in enumerate(windows):
@@ -67,19 +66,17 @@ class WindowReasoner:
             valid[i, at] = True
         return features, valid
 
-    def _pass(self, tier, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[dict]) -> None:
+    def _pass(self, tier: str, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[dict]) -> None:
         """Probabilities of the windows `which` by each exit of the tier, {exit: row} into their places."""
         for first in range(0, len(which), _PASS):
             some = list(which[first : first + _PASS])
-            answers = tier(torch.from_numpy(features[some]), torch.from_numpy(valid[some]))
-            for name, answer in answers.items():
-                for i, row in zip(some, torch.softmax(answer.window, -1).tolist(), strict=True):
+            for name, rows in self._passes.run(tier, features[some], valid[some]).items():
+                for i, row in zip(some, rows.tolist(), strict=True):
                     into[i][name] = row
 
     def _matters(self, w: PendingWindow, row: list[float]) -> bool:
         return row[0] < CLEARLY or any(p.token for p in w.packets)
 
-    @torch.inference_mode()
     def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL) -> list[list[Verdict]]:
         """Per window the verdict of each tier that read it, shallowest first; an empty list for a window without packets.
 
@@ -89,7 +86,7 @@ class WindowReasoner:
         rows: list[dict[str, list[float]]] = [{} for _ in windows]
         deep = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
         if effort != Effort.ALL:
-            self._pass(self._small, features, valid, deep, rows)
+            self._pass(self._smallest, features, valid, deep, rows)
             deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], rows[i][self._smallest])]
         self._pass(self._deepest, features, valid, deep, rows)
         return [self._verdicts(w, found, effort) for w, found in zip(windows, rows, strict=True)]

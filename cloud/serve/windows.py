@@ -13,6 +13,9 @@ from sqlalchemy import Connection, Row, and_, bindparam, case, insert, or_, sele
 from .store import Store
 from .tables import Boot, Change, Event, Packet, Window
 
+# What changes of an event.
+_CHANGING = ("last_tick", "end_us", "windows", "confidence", "ended")
+
 
 @dataclass(frozen=True)
 class PendingWindow:
@@ -47,6 +50,7 @@ class WindowQueue:
         the behaviour that nobody needs to look at."""
         self.store, self.window, self.stride, self.idle_s, self.quiet = store, window, stride, idle_s, quiet
         self._opened = time.monotonic()
+        self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
     def pending(self, bundles: Collection[str], limit: int = 64) -> list[PendingWindow]:
         """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent.
@@ -108,11 +112,14 @@ class WindowQueue:
             ]
             if rows:
                 connection.execute(self.store.insert_new(Window), rows)
+            # One reader at a time, so that what it knows of events holds.
+            book = _EventBook(connection, self._last)
             for w, said in zip(windows, verdicts, strict=True):
                 if said:
-                    began += self._event(connection, w, said[-1])
+                    began += self._event(book, w, said[-1])
                 if w.final:
-                    self._close(connection, w)
+                    self._close(connection, book, w)
+            book.write()
             moved = [
                 {"b_camera": w.camera_id, "b_boot": w.boot_id, "b_next": w.start + stride, "b_end": w.end}
                 for w in windows
@@ -122,30 +129,21 @@ class WindowQueue:
                 here = and_(Boot.camera_id == bindparam("b_camera"), Boot.boot_id == bindparam("b_boot"))
                 to = {"next_start": bindparam("b_next"), "read_to": bindparam("b_end")}
                 connection.execute(update(Boot).where(here).values(to), moved)
+        book.done()
         return began
 
-    def _close(self, connection: Connection, w: PendingWindow) -> None:
+    def _close(self, connection: Connection, book: _EventBook, w: PendingWindow) -> None:
         # A packet that came meanwhile keeps the boot open.
         here = and_(Boot.camera_id == w.camera_id, Boot.boot_id == w.boot_id, Boot.newest == w.end)
         if connection.execute(update(Boot).where(here).values(closed=True, read_to=w.end)).rowcount:
-            last = self._last_event(connection, w)
+            last = book.last(w)
             if last is not None and not last["ended"]:
-                self._change(connection, "end", last | {"ended": True})
+                book.change("end", last | {"ended": True})
+            book.forget(w)
 
-    @staticmethod
-    def _last_event(connection: Connection, w: PendingWindow) -> dict[str, Any] | None:
-        query = (
-            select(Event.__table__)
-            .where(Event.camera_id == w.camera_id, Event.boot_id == w.boot_id)
-            .order_by(Event.last_tick.desc())
-            .limit(1)
-        )
-        row = connection.execute(query).mappings().first()
-        return dict(row) if row else None
-
-    def _event(self, connection: Connection, w: PendingWindow, deepest: Verdict) -> bool:
+    def _event(self, book: _EventBook, w: PendingWindow, deepest: Verdict) -> bool:
         """True: another one began."""
-        last, end_us = self._last_event(connection, w), w.packets[-1].captured_at_us
+        last, end_us = book.last(w), w.packets[-1].captured_at_us
         if last is not None and w.end <= last["last_tick"]:
             # Read already.
             return False
@@ -153,10 +151,10 @@ class WindowQueue:
             more = {"last_tick": w.end, "end_us": end_us, "windows": last["windows"] + 1, "ended": False}
             if deepest.confidence is not None:
                 more["confidence"] = max(last["confidence"] or 0.0, deepest.confidence)
-            self._change(connection, "update", last | more)
+            book.change("update", last | more)
             return False
         if last is not None and not last["ended"]:
-            self._change(connection, "end", last | {"ended": True})
+            book.change("end", last | {"ended": True})
         # A new behaviour begins where the one before it ends.
         first = w.start if last is None else max(w.start, last["last_tick"] + 1)
         event = {
@@ -173,14 +171,61 @@ class WindowQueue:
             "windows": 1,
             "ended": False,
         }
-        self._change(connection, "begin", event)
+        book.change("begin", event)
         return True
 
-    def _change(self, connection: Connection, kind: str, event: dict[str, Any]) -> None:
-        """Writes the event; of one that someone should look at the change, too."""
+
+class _EventBook:
+    """The events of one transaction: what happens to them is written at once in the end, in order."""
+
+    def __init__(self, connection: Connection, last: dict[tuple[str, str], dict[str, Any]]):
+        """last: each open boot's newest event as far as it is known; good once the transaction is."""
+        self._connection, self._known = connection, last
+        self._now: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._updates: dict[int, dict[str, Any]] = {}
+        self._changes: list[dict[str, Any]] = []
+
+    def last(self, w: PendingWindow) -> dict[str, Any] | None:
+        """The boot's newest event."""
+        boot = w.camera_id, w.boot_id
+        if boot not in self._now:
+            self._now[boot] = self._known.get(boot) or self._stored(w)
+        return self._now[boot]
+
+    def _stored(self, w: PendingWindow) -> dict[str, Any] | None:
+        of_boot = and_(Event.camera_id == w.camera_id, Event.boot_id == w.boot_id)
+        query = select(Event.__table__).where(of_boot).order_by(Event.last_tick.desc()).limit(1)
+        row = self._connection.execute(query).mappings().first()
+        return dict(row) if row else None
+
+    def change(self, kind: str, event: dict[str, Any]) -> None:
+        """It begins, goes on or ends."""
         if kind == "begin":
-            event = event | {"id": connection.execute(insert(Event).returning(Event.id), event).scalar_one()}
+            event = event | {"id": self._connection.execute(insert(Event).returning(Event.id), event).scalar_one()}
         else:
-            connection.execute(update(Event).where(Event.id == event["id"]).values(event))
+            self._updates[event["id"]] = {"b_id": event["id"], **{f"b_{k}": event[k] for k in _CHANGING}}
+        self._now[event["camera_id"], event["boot_id"]] = event
         if event["alert"]:
-            connection.execute(insert(Change), {"event_id": event["id"], "kind": kind, "at": time.time(), "event": event})
+            self._changes.append({"event_id": event["id"], "kind": kind, "at": time.time(), "event": event})
+
+    def forget(self, w: PendingWindow) -> None:
+        """Its boot is over."""
+        self._now[w.camera_id, w.boot_id] = None
+
+    def write(self) -> None:
+        """To the database; of events that someone should look at the changes, too."""
+        if self._updates:
+            new = {k: bindparam(f"b_{k}") for k in _CHANGING}
+            self._connection.execute(
+                update(Event).where(Event.id == bindparam("b_id")).values(new), list(self._updates.values())
+            )
+        if self._changes:
+            self._connection.execute(insert(Change), self._changes)
+
+    def done(self) -> None:
+        """The transaction is good."""
+        for boot, event in self._now.items():
+            if event is None:
+                self._known.pop(boot, None)
+            else:
+                self._known[boot] = event
