@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from test_store import packet
 
 from ruyicam.cloud.bundles import read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
-from ruyicam.cloud.serve.load import Effort, LoadPolicy
+from ruyicam.cloud.serve.load import Effort, LoadPolicy, Plan
 from ruyicam.cloud.serve.packets import GroupWriter, PacketLog
 from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses
 from ruyicam.cloud.serve.reasoner import WindowReasoner
@@ -25,6 +26,8 @@ from ruyicam.cloud.serve.stream import Subscribers
 from ruyicam.cloud.serve.tables import Boot
 from ruyicam.cloud.serve.windows import PendingWindow, Verdict, WindowQueue
 from ruyicam.cloud.wire import FeaturePacket, Kind
+from ruyicam.export.bench_device import processes_of
+from ruyicam.export.bench_serve import bench_serve
 from ruyicam.export.defaults import default_model
 
 BUNDLE = (b"b" * 16).hex()
@@ -100,12 +103,14 @@ def test_the_writer_gathers_and_tells_each_what_became_of_its_packets(store, mon
 
 def test_load_is_met_by_less_effort_then_wider_steps_then_patience():
     load = LoadPolicy(1.0, 10.0, 40, 10)
-    assert load.plan(0.1) == load.plan(0.49) and load.plan(0.1).effort == Effort.ALL
-    assert (load.plan(0.7).effort, load.plan(0.7).stride) == (Effort.WHERE_IT_MATTERS, 10)
-    assert (load.plan(1.5).effort, load.plan(1.5).stride) == (Effort.SMALL, 40)
+    assert load.plan([]) == load.plan([0.49]) == Plan(Effort.ALL, 10)
+    assert load.plan([0.7]) == Plan(Effort.WHERE_IT_MATTERS, 10)
+    assert load.plan([1.5]) == Plan(Effort.SMALL, 40)
+    # One camera that comes back after an hour is no load.
+    assert load.plan([0.1, 3600.0, 0.2]).effort == Effort.ALL
 
     async def admitted(lag_s: float) -> bool:
-        load.plan(lag_s)
+        load.plan([lag_s])
         load.settle()
         try:
             await asyncio.wait_for(load.admit(), 0.01)
@@ -268,6 +273,22 @@ def test_events_are_streamed_as_they_happen(module_session, shared_clips):
     request = urllib.request.Request(url, headers={"Last-Event-ID": str(heard[0]["id"])})
     with urllib.request.urlopen(request, timeout=30) as later:
         assert messages(later, 1)[0] == heard[1]
+
+
+def test_the_service_outlives_the_model_s_process(module_session, made_clip):
+    server = module_session.server.pid
+    (model,) = [p for p in processes_of(server)[1:] if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
+    os.kill(model, signal.SIGKILL)
+    stats = module_session.play(str(made_clip), "outlived")
+    boot = module_session.wait_read(stats["boot_id"])
+    assert boot["packets"] == 20 and {w["tier"] for w in boot["windows"]} == {"edge", "cloud-s", "cloud-l"}
+
+
+def test_simulated_cameras_lose_nothing(made_clip, tmp_path):
+    """What `ruyicam bench serve` measures, in small."""
+    result = bench_serve(tmp_path, default_model(), made_clip, None, 5, 0.1, 0, lambda what, done, of: None)
+    assert result["lost"] == 0 and result["connections"] == 5 and result["packets_per_s"] == 50
+    assert not result["held"] and result["more"] == [] and result["past"] is None
 
 
 def messages(stream, count: int) -> list[dict]:

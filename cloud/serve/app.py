@@ -110,7 +110,7 @@ class Service:
         def lag_s(now: float) -> list[float]:
             return [max(0.0, now - w.seen_at) + w.behind / rate_hz for w in pending if w.packets and not w.final]
 
-        plan = self.load.plan(max(lag_s(begin), default=0.0))
+        plan = self.load.plan(lag_s(begin))
         LAG.set(self.load.lag_s)
         if not pending:
             return 0

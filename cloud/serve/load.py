@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 
 
 class Effort(StrEnum):
@@ -24,7 +26,8 @@ class Plan:
 
 
 class LoadPolicy:
-    """Goes by how far the oldest window that is read lags behind its last packet's arrival.
+    """Goes by how far the windows of a pass lag behind their last packets: by their median, so that a camera that sends what it
+    kept during an outage changes nothing for the others.
 
     Below half of the bound everything is read by the deepest tier. From there on that is kept for where it matters; beyond the
     bound windows no longer overlap; beyond `hold_s` packets are taken no more, so that devices keep them in their spools,
@@ -37,9 +40,9 @@ class LoadPolicy:
         self._open = asyncio.Event()
         self._open.set()
 
-    def plan(self, lag_s: float) -> Plan:
-        """For windows of which the oldest has that lag. To be followed by settle()."""
-        self.lag_s = lag_s
+    def plan(self, lags_s: Sequence[float]) -> Plan:
+        """For windows with those lags. To be followed by settle()."""
+        self.lag_s = lag_s = median(lags_s) if lags_s else 0.0
         if lag_s < self.bound_s / 2:
             return Plan(Effort.ALL, self.stride)
         if lag_s < self.bound_s:

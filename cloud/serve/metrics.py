@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 PACKETS = Counter("ruyicam_packets_total", "Packets stored", ["camera"])
 REJECTED = Counter("ruyicam_packets_rejected_total", "Packets refused")
 WINDOWS = Counter("ruyicam_windows_total", "Windows read by the reasoner", ["effort"])
-LAG = Gauge("ruyicam_reasoner_lag_seconds", "How far the oldest window that is read lags behind its last packet")
+LAG = Gauge("ruyicam_reasoner_lag_seconds", "How far the windows of a pass lag behind their last packets, median")
 HOLDING = Gauge("ruyicam_ingest_holding", "1: packets are not taken, so that devices keep them")
 EVENTS = Counter("ruyicam_events_total", "Events opened")
 REASONING = Histogram("ruyicam_reasoning_seconds", "Time of one forward pass over a batch of windows")

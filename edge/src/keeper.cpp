@@ -403,7 +403,7 @@ struct Keeper::State {
         {"boot_id", hex(boot)},
         {"bundle", bundle.name},
         {"bundle_version", bundle.version},
-        {"source", ticking_since ? "ticking" : away_since ? "away" : "starting"},
+        {"source", shown.beat_ns == KeeperStatus::kOver ? "ended" : ticking_since ? "ticking" : away_since ? "away" : "starting"},
         {"storage", ledger_trouble.now() || spool_trouble.now() ? "failing" : "ok"},
         {"budget", spent ? "spent" : "open"},
         {"ticks", ticks},

@@ -14,7 +14,7 @@ namespace ruyicam::edge {
 // In Prometheus's text format.
 std::string prometheus_text(const nlohmann::json& cameras);
 
-// {"status": "ok", "degraded" (it heals by itself: source away, server away, budget spent) or "failing", "source", "storage", "link", "budget"};
+// {"status": "ok", "degraded" (source away or ended, server away, budget spent) or "failing", "source", "storage", "link", "budget"};
 // of several cameras {"status": the worst, "cameras": {camera_id: as above}}
 nlohmann::json health_of(const nlohmann::json& cameras);
 
