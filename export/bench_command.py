@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,19 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 @app.callback()
 def _root() -> None:
     pass
+
+
+@contextmanager
+def _scratch() -> Iterator[tuple[Path, Callable[[str, float, float], None]]]:
+    """An empty folder that goes in the end, and what is to be called with (what is done, how much of it, of how much)."""
+    from .rl_command import COLUMNS
+
+    with (
+        tempfile.TemporaryDirectory(prefix="ruyicam-bench-") as folder,
+        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar,
+    ):
+        line = bar.add_task("", total=None)
+        yield Path(folder), lambda what, done, of: bar.update(line, completed=done, total=of, description=what)
 
 
 def _time(t: dict) -> str:
@@ -80,23 +95,9 @@ def edge(
     """The device on one core beside a plain Python loop: latency, throughput, memory, start."""
     from .bench_edge import bench_edge
     from .defaults import default_clip, default_model
-    from .rl_command import COLUMNS
 
-    with (
-        tempfile.TemporaryDirectory(prefix="ruyicam-bench-") as scratch,
-        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar,
-    ):
-        line = bar.add_task("", total=None)
-        result = bench_edge(
-            Path(scratch),
-            model or default_model(),
-            clip or default_clip(),
-            edge,
-            soak,
-            lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
-            rounds,
-            cameras,
-        )
+    with _scratch() as (folder, progress):
+        result = bench_edge(folder, model or default_model(), clip or default_clip(), edge, soak, progress, rounds, cameras)
     if as_json:
         print(json.dumps(result))
         return
@@ -136,23 +137,9 @@ def serve(
     """The service under simulated cameras: packet to event, loss, memory, saturation and what comes after it."""
     from .bench_serve import bench_serve
     from .defaults import default_clip, default_model
-    from .rl_command import COLUMNS
 
-    with (
-        tempfile.TemporaryDirectory(prefix="ruyicam-bench-") as scratch,
-        Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar,
-    ):
-        line = bar.add_task("", total=None)
-        result = bench_serve(
-            Path(scratch),
-            model or default_model(),
-            clip or default_clip(),
-            edge,
-            cameras,
-            minutes,
-            most,
-            lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
-        )
+    with _scratch() as (folder, progress):
+        result = bench_serve(folder, model or default_model(), clip or default_clip(), edge, cameras, minutes, most, progress)
     if as_json:
         print(json.dumps(result))
         return

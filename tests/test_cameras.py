@@ -91,9 +91,9 @@ class Site:
                 device.kill()
 
 
-def decodes(pid: int) -> bool:
-    """Whether a process has a GStreamer pipeline: threads of its name."""
-    return any("videotestsrc" in (t / "comm").read_text() for t in Path(f"/proc/{pid}/task").iterdir())
+def decodes(pid: int, element: str = "videotestsrc") -> bool:
+    """Whether a process has a GStreamer pipeline with that source: a thread of its name."""
+    return any(element in (t / "comm").read_text() for t in Path(f"/proc/{pid}/task").iterdir())
 
 
 def released(session: BenchSession, camera: str, boot: str) -> list[tuple]:
@@ -140,11 +140,13 @@ def test_the_model_is_loaded_once_and_its_process_has_no_door(session, tmp_path)
 
 
 def test_a_camera_that_goes_away_is_alone_with_it(session, tmp_path):
-    site = Site(session, tmp_path, {"kept": {"source": LIVE}, "killed": {"source": LIVE}})
+    # A pipeline's thread is called after its element.
+    named = {name: {"source": LIVE.replace("videotestsrc", f"videotestsrc name={name}")} for name in ("kept", "killed")}
+    site = Site(session, tmp_path, named)
     with site.running() as (device, health):
         wait_for(lambda: [c["source"] for c in health().values()] == ["ticking"] * 2)
-        # The process of the second camera's frames: the launcher started it last.
-        os.kill(max(children_of(child_of(device.pid))), signal.SIGKILL)
+        (frames,) = [p for p in children_of(child_of(device.pid)) if decodes(p, "killed")]
+        os.kill(frames, signal.SIGKILL)
         away = wait_for(lambda: (h := health()) and h["killed"]["source"] == "away" and h)
         assert away["kept"]["source"] == "ticking"
         wait_for(lambda: [c["source"] for c in health().values()] == ["ticking"] * 2)
