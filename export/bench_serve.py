@@ -16,6 +16,7 @@ from scipy.stats import theilslopes
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.serve.config import ServerConfig
 
 from .bench_device import memory_mb, processes_of
 from .bench_kernels import machine
@@ -63,7 +64,9 @@ def recorded_packets(folder: Path, model: Path, clip: Path, edge: Path | None) -
         packets = [packet.SerializeToString().hex() for _, packet in sink.arrivals]
     path = folder / "packets"
     path.write_text("\n".join(packets))
-    return BenchSession(model, report.path, public, edge, folder / "serve"), path
+    serving = BenchSession(model, report.path, public, edge, folder / "serve")
+    serving.server_keys = {name: ServerConfig.model_fields[name].default for name in ("latency_s", "hold_s")}
+    return serving, path
 
 
 def memory_of(pid: int) -> float:

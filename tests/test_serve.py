@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -182,8 +181,11 @@ def window_of(reasoner: WindowReasoner, kind: int, token: int = 0, seed: int = 0
     (bundle_id,) = reasoner.bundles
     noise, size = np.random.default_rng(seed), reasoner.bundles[bundle_id].packed_bytes
     ticks = range(reasoner.config.window)
-    rows = [SimpleNamespace(sequence=n, captured_at_us=n, kind=kind, token=token, features=noise.bytes(size)) for n in ticks]
-    return PendingWindow("a", "0" * 32, bundle_id, 0, len(rows) - 1, False, time.time(), 0, rows)
+    rows = [
+        SimpleNamespace(sequence=n, captured_at_us=n, received_at=0.0, kind=kind, token=token, features=noise.bytes(size))
+        for n in ticks
+    ]
+    return PendingWindow("a", "0" * 32, bundle_id, 0, len(rows) - 1, False, rows)
 
 
 def test_effort_decides_which_tiers_read(reasoner):

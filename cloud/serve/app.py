@@ -104,13 +104,13 @@ class Service:
 
     def read_pending(self) -> int:
         """Reads one batch of windows; returns how many there were."""
-        begin, rate_hz = time.time(), self._family_config.input.rate_hz
         pending = self.queue.pending(list(self.bundles))
 
-        def lag_s(now: float) -> list[float]:
-            return [max(0.0, now - w.seen_at) + w.behind / rate_hz for w in pending if w.packets and not w.final]
+        def lags_s() -> list[float]:
+            now = time.time()
+            return [max(0.0, now - w.packets[-1].received_at) for w in pending if w.packets and not w.final]
 
-        plan = self.load.plan(lag_s(begin))
+        plan = self.load.plan(lags_s())
         LAG.set(self.load.lag_s)
         if not pending:
             return 0
@@ -118,7 +118,7 @@ class Service:
             verdicts = self.reasoner.read(pending, plan.effort)
         EVENTS.inc(self.queue.conclude(pending, verdicts, plan.stride))
         WINDOWS.labels(plan.effort).inc(sum(map(bool, verdicts)))
-        for lag in lag_s(time.time()):
+        for lag in lags_s():
             LATENCY.observe(lag)
         return len(pending)
 

@@ -26,8 +26,8 @@ class Plan:
 
 
 class LoadPolicy:
-    """Goes by how far the windows of a pass lag behind their last packets: by their median, so that a camera that sends what it
-    kept during an outage changes nothing for the others.
+    """Goes by how long the windows of a pass have been waiting since their last packets came: by the median, so that a camera
+    that sends what it kept during an outage changes nothing for the others.
 
     Below half of the bound everything is read by the deepest tier. From there on that is kept for where it matters; beyond the
     bound windows no longer overlap; beyond `hold_s` packets are taken no more, so that devices keep them in their spools,

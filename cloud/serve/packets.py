@@ -37,12 +37,14 @@ class PacketLog:
         by_boot: dict[tuple[str, str], dict[int, object]] = defaultdict(dict)
         for p in packets:
             by_boot[p.camera_id, p.boot_id.hex()].setdefault(p.sequence, p)
+        now = time.time()
         rows = [
             {
                 "camera_id": camera,
                 "boot_id": boot,
                 "sequence": p.sequence,
                 "captured_at_us": p.captured_at_us,
+                "received_at": now,
                 "kind": p.kind,
                 "token": p.token,
                 "features": p.features,

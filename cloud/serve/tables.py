@@ -39,6 +39,8 @@ class Packet(Base):
     boot_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     captured_at_us: Mapped[int] = mapped_column(BigInteger)
+    # Unix time at which the service got it.
+    received_at: Mapped[float] = mapped_column(Float)
     kind: Mapped[int] = mapped_column(Integer)
     token: Mapped[int] = mapped_column(Integer)
     features: Mapped[bytes] = mapped_column(LargeBinary)

@@ -27,9 +27,7 @@ class PendingWindow:
     start: int
     end: int
     final: bool
-    seen_at: float  # Unix time of the boot's newest packet
-    behind: int  # ticks that have come since the window's last
-    packets: Sequence[Row]  # of `packets`: sequence, captured_at_us, kind, token, features
+    packets: Sequence[Row]  # of `packets`: sequence, captured_at_us, received_at, kind, token, features
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ class WindowQueue:
         full = Boot.newest >= Boot.next_start + last
         end = case((full, Boot.next_start + last), else_=Boot.newest)
         chosen = boots.with_only_columns(
-            Boot.camera_id, Boot.boot_id, Boot.bundle_id, Boot.newest, Boot.read_to, Boot.seen_at,
+            Boot.camera_id, Boot.boot_id, Boot.bundle_id, Boot.read_to, Boot.seen_at,
             case((full, False), else_=True).label("final"), end.label("end"),
         ).subquery()  # fmt: skip
         both = and_(Packet.camera_id == chosen.c.camera_id, Packet.boot_id == chosen.c.boot_id)
         inside = Packet.sequence.between(chosen.c.end - last, chosen.c.end)
-        columns = (Packet.sequence, Packet.captured_at_us, Packet.kind, Packet.token, Packet.features)
+        columns = (Packet.sequence, Packet.captured_at_us, Packet.received_at, Packet.kind, Packet.token, Packet.features)
         query = (
             select(chosen, *columns)
             .join(Packet, and_(both, inside), isouter=True)
@@ -94,8 +92,6 @@ class WindowQueue:
             max(0, boot.end - self.window + 1),
             boot.end,
             bool(boot.final),
-            boot.seen_at,
-            boot.newest - boot.end,
             there if boot.end > boot.read_to else [],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, inspect
 
 def migrate(connection: Connection) -> None:
     """Brings the tables up to date, from nothing or from any earlier release; keeps what they hold."""
+    # A command says what is wrong in one line, and nothing else.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection

@@ -1,4 +1,6 @@
-"""Events end, and what happens to them is kept in order; boots know to where they have been read."""
+"""Events end, and what happens to them is kept in order; boots know to where they are read, packets when they came."""
+
+import time
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +14,7 @@ def upgrade() -> None:
     op.execute("UPDATE boots SET read_to = newest WHERE closed")
     read = 'SELECT MAX(w."end") FROM windows w WHERE w.camera_id = boots.camera_id AND w.boot_id = boots.boot_id'
     op.execute(f"UPDATE boots SET read_to = COALESCE(({read}), -1) WHERE NOT closed")
+    op.add_column("packets", sa.Column("received_at", sa.Float, nullable=False, server_default=str(time.time())))
     op.add_column("events", sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.true()))
     op.create_index("events_boot", "events", ["camera_id", "boot_id", "last_tick"])
     op.create_table(
