@@ -10,13 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from .bench_device import FPS, SECONDS, Bench, Progress, failed, memory_mb, processes_of, repeated
+from .bench_session import toml_lines
 from .sink import Sink
 
 CLIPS = 1
-
-
-def _toml(keys: dict[str, object]) -> str:
-    return "".join(f"{k} = {json.dumps(v if isinstance(v, bool | int) else str(v))}\n" for k, v in keys.items())
 
 
 def _configs(bench: Bench, names: list[str], sources: list[Path], sink: Sink, folder: Path, together: bool) -> list[Path]:
@@ -38,7 +35,7 @@ def _configs(bench: Bench, names: list[str], sources: list[Path], sink: Sink, fo
     for i, group in enumerate(groups):
         path = folder / f"{i}.toml"
         device = common | {"state_dir": folder / f"state-{i}", "stats": path.with_suffix(".json")}
-        path.write_text(_toml(device) + "".join("[[cameras]]\n" + _toml(keys) for keys in group))
+        path.write_text(toml_lines(device) + "".join("[[cameras]]\n" + toml_lines(keys) for keys in group))
         paths.append(path)
     return paths
 

@@ -49,6 +49,12 @@ def command_line(edge: Path, keys: dict[str, Any]) -> list[str]:
     return command
 
 
+def toml_lines(keys: dict[str, Any]) -> str:
+    """Keys and values of a configuration as lines of TOML; paths are strings."""
+    bare = {k: k if k.replace("_", "").isalnum() else json.dumps(k) for k in keys}
+    return "".join(f"{bare[k]} = {json.dumps(v, default=str)}\n" for k, v in keys.items())
+
+
 class BenchSession:
     """Context manager. `folder` holds everything; a temporary one is removed at the end."""
 
@@ -108,10 +114,8 @@ class BenchSession:
         } | self.server_keys
         path = self.folder / "server.toml"
         tables = {k: v for k, v in keys.items() if isinstance(v, dict)}
-        lines = [f"{k} = {json.dumps(v)}" for k, v in keys.items() if k not in tables]
-        for name, table in tables.items():
-            lines += [f"[{name}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in table.items())]
-        path.write_text("\n".join(lines) + "\n")
+        text = toml_lines({k: v for k, v in keys.items() if k not in tables})
+        path.write_text(text + "".join(f"[{name}]\n{toml_lines(table)}" for name, table in tables.items()))
         return path
 
     def start_server(self) -> None:

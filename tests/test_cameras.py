@@ -19,7 +19,7 @@ from test_end_to_end import one_line, wait_for
 from test_isolation import child_of, children_of, status
 
 from ruyicam.cloud.errors import Exit
-from ruyicam.export.bench_session import BenchSession
+from ruyicam.export.bench_session import BenchSession, toml_lines
 
 LIVE = "pipeline:videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=20/1"
 
@@ -28,10 +28,6 @@ LIVE = "pipeline:videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,
 def session(module_session):
     """One server for all tests here."""
     return module_session
-
-
-def toml(keys: dict) -> str:
-    return "".join(f"{k} = {json.dumps(v if isinstance(v, bool | int | float) else str(v))}\n" for k, v in keys.items())
 
 
 class Site:
@@ -49,10 +45,10 @@ class Site:
             "state_dir": self.state,
             "stats": self.stats,
         } | keys
-        text = toml(device)
+        text = toml_lines(device)
         for camera_id, own in cameras.items():
             issued = session.authority.camera(camera_id)
-            text += "[[cameras]]\n" + toml({"camera_id": camera_id, "cert": issued.cert, "key": issued.key} | own)
+            text += "[[cameras]]\n" + toml_lines({"camera_id": camera_id, "cert": issued.cert, "key": issued.key} | own)
         self.config = folder / "edge.toml"
         self.config.write_text(text)
         self.command = [str(session.edge), "--config", str(self.config)]
