@@ -1,5 +1,6 @@
 #include "front_end.hpp"
 
+#include <sodium.h>
 #include <time.h>
 
 #include <stdexcept>
@@ -79,6 +80,7 @@ void FrontEnd::frame(const LumaFrame& luma, TickSink& sink) {
   }
   preprocess.stop();
   sink.take(input_.data(), time);
+  sodium_memzero(input_.data(), input_.size());
   if (time.number < reported_ + kReportEvery_s * rate) return;
   reported_ = time.number;
   report(sink);
