@@ -111,6 +111,7 @@ class BenchSession:
             # What is played faster than a camera sees is no load: every window is read by every tier.
             "latency_s": 3600.0,
             "hold_s": 7200.0,
+            "open": True,
         } | self.server_keys
         path = self.folder / "server.toml"
         tables = {k: v for k, v in keys.items() if isinstance(v, dict)}

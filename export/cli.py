@@ -18,6 +18,7 @@ from .eval_command import evaluate
 from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
 from .privacy_command import app as privacy_app
 from .rl_command import rl
+from .service_command import labels, users_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
@@ -25,10 +26,12 @@ certs_app = typer.Typer(no_args_is_help=True, help="Certificates for the uplink 
 app.command("eval")(evaluate)
 app.command("audit")(audit)
 app.command("rl")(rl)
+app.command("labels")(labels)
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(users_app, name="users")
 
 
 def _show_version(wanted: bool) -> None:

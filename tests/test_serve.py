@@ -21,9 +21,9 @@ from ruyicam.cloud.serve.packets import GroupWriter, PacketLog
 from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses
 from ruyicam.cloud.serve.reasoner import WindowReasoner
 from ruyicam.cloud.serve.store import Store
-from ruyicam.cloud.serve.stream import Subscribers
+from ruyicam.cloud.serve.subscribers import Subscribers
 from ruyicam.cloud.serve.tables import Boot
-from ruyicam.cloud.serve.windows import PendingWindow, Verdict, WindowQueue
+from ruyicam.cloud.serve.windows import PendingWindow, Seen, Verdict, WindowQueue
 from ruyicam.cloud.wire import FeaturePacket, Kind
 from ruyicam.export.bench_device import processes_of
 from ruyicam.export.bench_serve import bench_serve
@@ -132,7 +132,7 @@ def test_no_tick_is_left_unread_in_wider_steps(store):
     for stride in (None, 40, 40, None, None, None):
         for w in queue.pending([BUNDLE]):
             read.append((w.start, w.end, len(w.packets)))
-            queue.conclude([w], [[]], stride)
+            queue.conclude([w], [Seen()], stride)
     assert read == [(0, 39, 40), (10, 49, 40), (50, 89, 40), (65, 104, 40)]
     assert boot_of(store, "a").closed
 
@@ -147,7 +147,7 @@ def test_events_begin_go_on_and_end(store):
     queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
     for behaviour in ("quiet", "fall", "fall", "fight", "fight"):
         (w,) = queue.pending([BUNDLE])
-        queue.conclude([w], [[Verdict("edge", "quiet", None, None), Verdict("cloud-s", behaviour, 0.5, [0.5, 0.5])]])
+        queue.conclude([w], [Seen([Verdict("edge", "quiet", None, None), Verdict("cloud-s", behaviour, 0.5, [0.5, 0.5])])])
     assert changes(store) == [
         ("begin", "fall", 40, 49),
         ("update", "fall", 40, 59),
@@ -158,7 +158,7 @@ def test_events_begin_go_on_and_end(store):
     # The boot is over: nothing is unread, and what has begun ends.
     (w,) = queue.pending([BUNDLE])
     assert w.final and not w.packets
-    queue.conclude([w], [[]])
+    queue.conclude([w], [Seen()])
     assert changes(store)[-1] == ("end", "fight", 60, 79)
     events = sorted(store.events(), key=lambda e: e.first_tick)
     assert [(e.behaviour, e.alert, e.ended) for e in events] == [
@@ -190,12 +190,12 @@ def window_of(reasoner: WindowReasoner, kind: int, token: int = 0, seed: int = 0
 
 def test_effort_decides_which_tiers_read(reasoner):
     looked = window_of(reasoner, Kind.FEATURES, token=1)
-    tiers = {effort: [v.tier for v in reasoner.read([looked], effort)[0]] for effort in Effort}
+    tiers = {effort: [v.tier for v in reasoner.read([looked], effort)[0].verdicts] for effort in Effort}
     assert tiers[Effort.ALL] == tiers[Effort.WHERE_IT_MATTERS] == ["edge", "cloud-s", "cloud-l"]
     assert tiers[Effort.SMALL] == ["edge", "cloud-s"]
     withheld = window_of(reasoner, Kind.WITHHELD_BY_GATE)
-    (verdicts,) = reasoner.read([withheld], Effort.SMALL)
-    assert [(v.tier, v.behaviour) for v in verdicts] == [("edge", "normal"), ("cloud-s", "normal")]
+    (seen,) = reasoner.read([withheld], Effort.SMALL)
+    assert [(v.tier, v.behaviour) for v in seen.verdicts] == [("edge", "normal"), ("cloud-s", "normal")]
 
 
 def test_a_window_reads_the_same_in_any_company(reasoner):
@@ -204,8 +204,8 @@ def test_a_window_reads_the_same_in_any_company(reasoner):
     together = reasoner.read(windows)
     for n in (0, 31, 32, 69):
         alone, small = reasoner.read([windows[n]]), reasoner.read([windows[n]], Effort.SMALL)
-        by_tier = {v.tier: v for v in together[n]}
-        for v in (*alone[0], *small[0]):
+        by_tier = {v.tier: v for v in together[n].verdicts}
+        for v in (*alone[0].verdicts, *small[0].verdicts):
             assert v.behaviour == by_tier[v.tier].behaviour
             if v.probabilities:
                 np.testing.assert_allclose(v.probabilities, by_tier[v.tier].probabilities, atol=1e-4)
@@ -217,13 +217,13 @@ def test_the_model_s_process_answers_alike_and_is_started_again(reasoner, family
         worker.wait_ready()
         alone = WindowReasoner(family.config, worker, reasoner.bundles)
         windows = [window_of(reasoner, Kind.FEATURES, seed=n) for n in range(3)]
-        want = [[v.behaviour for v in said] for said in reasoner.read(windows)]
-        assert [[v.behaviour for v in said] for said in alone.read(windows)] == want
+        want = [[v.behaviour for v in seen.verdicts] for seen in reasoner.read(windows)]
+        assert [[v.behaviour for v in seen.verdicts] for seen in alone.read(windows)] == want
         first = worker.pid
         os.kill(first, signal.SIGKILL)
         with pytest.raises(RuyicamError, match="ended"):
             alone.read(windows)
-        assert [[v.behaviour for v in said] for said in alone.read(windows)] == want and worker.pid != first
+        assert [[v.behaviour for v in seen.verdicts] for seen in alone.read(windows)] == want and worker.pid != first
     finally:
         worker.close()
 
@@ -251,7 +251,7 @@ def test_subscribers_go_on_from_where_they_were(store):
         PacketLog(store).add([of("a", n) for n in range(60)])
         queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
         for _ in range(3):
-            queue.conclude(queue.pending([BUNDLE]), [[Verdict("cloud-s", "fall", 0.5, None)]])
+            queue.conclude(queue.pending([BUNDLE]), [Seen([Verdict("cloud-s", "fall", 0.5, None)])])
             subscribers.wake()
         await asyncio.wait_for(first, 5)
         await asyncio.wait_for(listen(heard[-1], 3), 5)

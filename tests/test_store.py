@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from ruyicam.cloud.serve.packets import PacketLog
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.tables import Base
-from ruyicam.cloud.serve.windows import WindowQueue
+from ruyicam.cloud.serve.windows import Seen, WindowQueue
 from ruyicam.cloud.wire import FeaturePacket
 
 
@@ -60,7 +60,7 @@ def test_silence_counts_from_when_the_server_listens(tmp_path):
     queue = WindowQueue(Store(url), 40, 10, 0.3, "normal")
     (full,) = queue.pending([bundle])
     assert (full.start, full.end, full.final) == (0, 39, False)
-    queue.conclude([full], [[]])
+    queue.conclude([full], [Seen()])
     assert queue.pending([bundle]) == []
     time.sleep(0.4)
     (rest,) = queue.pending([bundle])

@@ -19,20 +19,25 @@ from ruyicam.cloud.bundles import BundleInfo, read_bundle_info
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family.config import FamilyConfig
 
-from .api import make_api
+from .accounts import Accounts
+from .care import EventCare
 from .config import ServerConfig
 from .enrol import Enrolment, Issuer
 from .ingest import MAX_MESSAGE, Ingest
+from .live import Live
 from .load import LoadPolicy
 from .metrics import EVENTS, HOLDING, LAG, LATENCY, REASONING, WINDOWS
 from .offers import Offer
 from .packets import GroupWriter, PacketLog
 from .passes import WorkerPasses
 from .reasoner import WindowReasoner
+from .replay import Replay
 from .store import Store
-from .stream import Subscribers
+from .subscribers import Subscribers
 from .tls import server_credentials
-from .windows import WindowQueue
+from .web.access import Backend
+from .web.api import make_api
+from .windows import PendingWindow, Seen, WindowQueue
 
 log = logging.getLogger("ruyicam.serve")
 
@@ -77,9 +82,28 @@ class Service:
         self.writer = GroupWriter(PacketLog(self.store))
         self.queue = WindowQueue(self.store, model.window, config.stride_ticks, config.idle_s, model.labels[0])
         self.load = LoadPolicy(config.latency_s, config.hold_s, model.window, config.stride_ticks)
-        self.subscribers = Subscribers(self.store)
+        self.subscribers, self.live = Subscribers(self.store), Live()
         self._wake = asyncio.Event()
         self.passes.wait_ready()
+
+    def backend(self) -> Backend:
+        """What the API shows."""
+        model, accounts = self._family_config, Accounts(self.store)
+        if not self.config.open and not accounts.users():
+            log.warning("nobody can log in yet: 'ruyicam users add NAME --role admin'")
+        return Backend(
+            self.store,
+            accounts,
+            EventCare(self.store, model.labels),
+            self.subscribers,
+            self.live,
+            Replay(self.store, self.reasoner, self.bundles),
+            self.bundles,
+            model.input.rate_hz,
+            self.config.idle_s,
+            version("ruyicam"),
+            self.config.open,
+        )
 
     def _load_bundles(self, config: ServerConfig) -> None:
         # What is offered is welcome, too.
@@ -102,8 +126,8 @@ class Service:
         except RuyicamError as error:
             log.error("not reloaded: %s", error)
 
-    def read_pending(self) -> int:
-        """Reads one batch of windows; returns how many there were."""
+    def read_pending(self) -> tuple[list[PendingWindow], list[Seen]]:
+        """Reads one batch of windows, and says what was seen in them."""
         pending = self.queue.pending(list(self.bundles))
 
         def lags_s() -> list[float]:
@@ -113,22 +137,23 @@ class Service:
         plan = self.load.plan(lags_s())
         LAG.set(self.load.lag_s)
         if not pending:
-            return 0
+            return [], []
         with REASONING.time():
-            verdicts = self.reasoner.read(pending, plan.effort)
-        EVENTS.inc(self.queue.conclude(pending, verdicts, plan.stride))
-        WINDOWS.labels(plan.effort).inc(sum(map(bool, verdicts)))
+            seen = self.reasoner.read(pending, plan.effort)
+        EVENTS.inc(self.queue.conclude(pending, seen, plan.stride))
+        WINDOWS.labels(plan.effort).inc(sum(bool(s.verdicts) for s in seen))
         for lag in lags_s():
             LATENCY.observe(lag)
-        return len(pending)
+        return pending, seen
 
     async def _reason(self) -> None:
         while True:
             try:
-                count = await asyncio.to_thread(self.read_pending)
+                windows, seen = await asyncio.to_thread(self.read_pending)
                 self.load.settle()
                 HOLDING.set(self.load.holding)
-                if count:
+                if windows:
+                    self.live.show(windows, seen)
                     self.subscribers.wake()
                     continue
             except Exception:
@@ -163,9 +188,7 @@ class Service:
             where += f" enrol={self.config.enrol.rpartition(':')[0]}:{port}"
         for server in servers:
             await server.start()
-        web = uvicorn.Server(
-            uvicorn.Config(make_api(self.store, self.subscribers, version("ruyicam")), log_level="warning", access_log=False)
-        )
+        web = uvicorn.Server(uvicorn.Config(make_api(self.backend()), log_level="warning", access_log=False))
         # The service handles signals for both servers.
         web.capture_signals = contextlib.nullcontext
         stop = asyncio.Event()
@@ -180,6 +203,7 @@ class Service:
         )
         await stop.wait()
         self.subscribers.close()
+        self.live.close()
         web.should_exit = True
         await asyncio.gather(*(server.stop(grace=2) for server in servers))
         for task in work:

@@ -16,6 +16,7 @@ class ServerConfig(BaseModel):
     ca_key: Path | None = Field(None, description="PEM: the authority's private key, with which new devices' are signed")
     enrol_days: float = Field(365.0, gt=0, description="validity of certificates of new devices")
     http: str = Field("127.0.0.1:8080", pattern=r"^.+:\d{1,5}$", description="address of API, health and metrics")
+    open: bool = Field(False, description="API and page without log-in, all as administrators; only where http is loopback")
     ca: Path = Field(description="PEM: authority of the devices' certificates")
     cert: Path = Field(description="PEM: the server's certificate")
     key: Path = Field(description="PEM: its private key")
@@ -30,6 +31,12 @@ class ServerConfig(BaseModel):
     latency_s: float = Field(1.0, gt=0, description="from packet to event; as it nears, windows are read less thoroughly")
     hold_s: float = Field(10.0, gt=0, description="lag beyond which packets are left with the devices until it has halved")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")
+
+    @model_validator(mode="after")
+    def _open_only_here(self) -> ServerConfig:
+        if self.open and self.http.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ValueError(f"open is true, but http is {self.http}, expected 127.0.0.1, localhost or [::1]")
+        return self
 
     @model_validator(mode="after")
     def _enrolment_needs_a_key(self) -> ServerConfig:

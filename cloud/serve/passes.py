@@ -6,9 +6,10 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,12 +21,27 @@ log = logging.getLogger("ruyicam.passes")
 _PATIENCE_S = 60.0
 
 
+class Reading(NamedTuple):
+    """What a tier says of N windows of W ticks.
+
+    rows: by each of the tier's exits the probabilities of the K labels, float32 [N, K]; people: how many there are, uint8
+    [N, W]; figures: of each of S people, from left to right, 17 joints, uint8 [N, W, S, 17, 3]: x and y as shares of the
+    picture and whether the joint is seen, each times 255; reports: what the language head says of a window, None where it
+    was not asked. All but `rows` by the tier's own exit.
+    """
+
+    rows: dict[str, np.ndarray]
+    people: np.ndarray
+    figures: np.ndarray
+    reports: list[dict | None]
+
+
 class Passes(Protocol):
     """What a reasoner needs of a model."""
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
-        """One pass through a tier: features int16 [windows, ticks, n] and which of them were released, bool
-        [windows, ticks], to the probabilities by each of the tier's exits, float32 [windows, labels]."""
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
+        """One pass through a tier: features int16 [N, W, n] and which of them were released, bool [N, W]. A report is made of
+        every window that is not most likely of the first label."""
 
 
 class TierPasses:
@@ -35,7 +51,7 @@ class TierPasses:
         """family: a `Family`, whose tiers are made when they are first wanted."""
         self._family, self._tiers = family, {}
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
         """See Passes."""
         import torch
 
@@ -43,7 +59,19 @@ class TierPasses:
             self._tiers[tier] = self._family.tier(tier)
         with torch.inference_mode():
             answers = self._tiers[tier](torch.from_numpy(features.astype(np.float32)), torch.from_numpy(valid))
-            return {name: torch.softmax(answer.window, -1).numpy() for name, answer in answers.items()}
+            own = answers[tier]
+            figures = torch.cat([own.contour[..., :2], torch.sigmoid(own.contour[..., 2:])], -1).mul(255).round()
+            reports: list[dict | None] = [None] * len(features)
+            asked = own.window.argmax(-1).nonzero()[:, 0]
+            if len(asked):
+                for i, report in zip(asked.tolist(), self._tiers[tier].text.report(own.hidden[asked]), strict=True):
+                    reports[i] = report.model_dump(mode="json")
+            return Reading(
+                {name: torch.softmax(answer.window, -1).numpy() for name, answer in answers.items()},
+                own.people.argmax(-1).to(torch.uint8).numpy(),
+                figures.to(torch.uint8).numpy(),
+                reports,
+            )
 
 
 def _work(pipe: Connection, model: Path) -> None:
@@ -71,11 +99,12 @@ def _work(pipe: Connection, model: Path) -> None:
 
 
 class WorkerPasses:
-    """In a process of its own, which is started again should it end or hang. One caller at a time."""
+    """In a process of its own, which is started again should it end or hang. Thread-safe."""
 
     def __init__(self, model: Path):
         """Begins to load the checkpoint; wait_ready() says what became of it."""
         self._model = model
+        self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -104,8 +133,12 @@ class WorkerPasses:
         if problem is not None:
             raise RuyicamError(Exit(problem[0]), problem[1])
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
         """See Passes. Raises RuyicamError(INTERNAL) if the process ended, after another was started."""
+        with self._lock:
+            return self._run(tier, features, valid)
+
+    def _run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
         try:
             self._pipe.send((tier, features, valid))
             return self._receive()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from ruyicam.cloud.wire import Kind
 from ruyicam.kernels import unpack
 
 from .load import Effort
-from .passes import Passes
-from .windows import PendingWindow, Verdict
+from .passes import Passes, Reading
+from .windows import PendingWindow, Seen, Verdict
 
 # With fewer released ticks than this a window was quiet in the eyes of the edge tier: heartbeats only.
 MIN_TICKS = 3
@@ -22,6 +22,38 @@ MIN_TICKS = 3
 CLEARLY = 0.8
 # Windows of one pass: enough to be fast, little enough for the caches.
 _PASS = 32
+
+
+def window_inputs(
+    windows: Sequence[PendingWindow], bundles: Mapping[str, BundleInfo], config: FamilyConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features int16 [windows, ticks, n] and which of them were released, bool [windows, ticks]."""
+    size = config.window
+    features = np.zeros((len(windows), size, config.features), np.int16)
+    valid = np.zeros((len(windows), size), bool)
+    by_bits: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
+    for i, w in enumerate(windows):
+        bundle = bundles[w.bundle_id]
+        if bundle.readable:
+            some = by_bits[bundle.bits]
+            some += ((i, size - 1 - (w.end - p.sequence), p.features) for p in w.packets if p.kind == Kind.FEATURES)
+    for bits, ticks in by_bits.items():
+        if not ticks:
+            continue
+        i, at, packed = zip(*ticks, strict=True)
+        rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(ticks), -1)
+        features[i, at] = unpack(rows, config.features, bits)
+        valid[i, at] = True
+    return features, valid
+
+
+class _Found:
+    """Of one window: each exit's probabilities, and the reading of the deepest tier that saw it, at a place in its pass."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[float]] = {}
+        self.said: Reading | None = None
+        self.at = 0
 
 
 class WindowReasoner:
@@ -46,50 +78,39 @@ class WindowReasoner:
         token = bundle.alphabet[w.packets[-1].token]
         return Verdict("edge", token if token in self.config.labels else quiet, None, None)
 
-    def _inputs(self, windows: Sequence[PendingWindow]) -> tuple[np.ndarray, np.ndarray]:
-        """Features int16 [windows, ticks, n] and which of them were released, bool [windows, ticks]."""
-        size = self.config.window
-        features = np.zeros((len(windows), size, self.config.features), np.int16)
-        valid = np.zeros((len(windows), size), bool)
-        by_bits: dict[int, list[tuple[int, int, bytes]]] = defaultdict(list)
-        for i, w in enumerate(windows):
-            bundle = self.bundles[w.bundle_id]
-            if bundle.readable:
-                some = by_bits[bundle.bits]
-                some += ((i, size - 1 - (w.end - p.sequence), p.features) for p in w.packets if p.kind == Kind.FEATURES)
-        for bits, ticks in by_bits.items():
-            if not ticks:
-                continue
-            i, at, packed = zip(*ticks, strict=True)
-            rows = np.frombuffer(b"".join(packed), np.uint8).reshape(len(ticks), -1)
-            features[i, at] = unpack(rows, self.config.features, bits)
-            valid[i, at] = True
-        return features, valid
-
-    def _pass(self, tier: str, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[dict]) -> None:
-        """Probabilities of the windows `which` by each exit of the tier, {exit: row} into their places."""
+    def _pass(self, tier: str, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[_Found]) -> None:
+        """What the tier says of the windows `which`, into their places."""
         for first in range(0, len(which), _PASS):
             some = list(which[first : first + _PASS])
-            for name, rows in self._passes.run(tier, features[some], valid[some]).items():
+            said = self._passes.run(tier, features[some], valid[some])
+            for name, rows in said.rows.items():
                 for i, row in zip(some, rows.tolist(), strict=True):
-                    into[i][name] = row
+                    into[i].rows[name] = row
+            for at, i in enumerate(some):
+                into[i].said, into[i].at = said, at
 
     def _matters(self, w: PendingWindow, row: list[float]) -> bool:
         return row[0] < CLEARLY or any(p.token for p in w.packets)
 
-    def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL) -> list[list[Verdict]]:
-        """Per window the verdict of each tier that read it, shallowest first; an empty list for a window without packets.
-
-        Under a certified profile the edge tier alone speaks.
-        """
-        features, valid = self._inputs(windows)
-        rows: list[dict[str, list[float]]] = [{} for _ in windows]
+    def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL) -> list[Seen]:
+        """What is seen in each window; nothing in one without packets. Under a certified profile the edge tier alone speaks."""
+        features, valid = window_inputs(windows, self.bundles, self.config)
+        found = [_Found() for _ in windows]
         deep = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
         if effort != Effort.ALL:
-            self._pass(self._smallest, features, valid, deep, rows)
-            deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], rows[i][self._smallest])]
-        self._pass(self._deepest, features, valid, deep, rows)
-        return [self._verdicts(w, found, effort) for w, found in zip(windows, rows, strict=True)]
+            self._pass(self._smallest, features, valid, deep, found)
+            deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], found[i].rows[self._smallest])]
+        self._pass(self._deepest, features, valid, deep, found)
+        return [self._seen(w, f, v, effort) for w, f, v in zip(windows, found, valid, strict=True)]
+
+    def _seen(self, w: PendingWindow, found: _Found, valid: np.ndarray, effort: Effort) -> Seen:
+        verdicts = self._verdicts(w, found.rows, effort)
+        if found.said is None:
+            return Seen(verdicts)
+        people, figures = found.said.people[found.at], found.said.figures[found.at]
+        first = w.end - self.config.window + 1
+        fresh = [i for i in np.flatnonzero(valid).tolist() if first + i > w.read_to]
+        return Seen(verdicts, [(first + i, figures[i, : people[i]]) for i in fresh], found.said.reports[found.at])
 
     def _verdicts(self, w: PendingWindow, rows: dict[str, list[float]], effort: Effort) -> list[Verdict]:
         if not w.packets:

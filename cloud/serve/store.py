@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, event, func, select
+from sqlalchemy import Connection, Row, Select, and_, create_engine, event, func, select
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.exc import OperationalError
@@ -48,6 +48,11 @@ class Store:
         with self._lock, self.engine.begin() as connection:
             yield connection
 
+    def rows(self, query: Select) -> list:
+        """What the query finds, in full."""
+        with Session(self.engine) as session:
+            return list(session.scalars(query))
+
     def insert_new(self, table: type[Base]) -> SqliteInsert | PostgresInsert:
         """An INSERT that passes over rows that are there."""
         dialect = SqliteInsert if self.engine.dialect.name == "sqlite" else PostgresInsert
@@ -83,6 +88,10 @@ class Store:
         with Session(self.engine) as session:
             return session.scalars(select(SessionCertificate).where(SessionCertificate.boot_id == boot_id)).first()
 
+    def certified(self, boot_ids: Iterable[str]) -> set[str]:
+        """Those of the boots that have a certificate."""
+        return set(self.rows(select(SessionCertificate.boot_id).where(SessionCertificate.boot_id.in_(list(boot_ids)))))
+
     def events(
         self,
         camera_id: str | None = None,
@@ -99,13 +108,28 @@ class Store:
             query = query.where(Event.boot_id == boot_id)
         if alerts:
             query = query.where(Event.alert.is_(True))
+        return self.rows(query)
+
+    def event(self, event_id: int) -> Event | None:
+        """One event."""
         with Session(self.engine) as session:
-            return list(session.scalars(query))
+            return session.get(Event, event_id)
+
+    def boots(self) -> list[Boot]:
+        """The latest boot of each camera, by camera."""
+        latest = select(Boot.camera_id, func.max(Boot.seen_at).label("seen_at")).group_by(Boot.camera_id).subquery()
+        same = and_(Boot.camera_id == latest.c.camera_id, Boot.seen_at == latest.c.seen_at)
+        return list({b.camera_id: b for b in self.rows(select(Boot).join(latest, same).order_by(Boot.camera_id))}.values())
+
+    def packets(self, camera_id: str, boot_id: str, first: int, last: int) -> list[Row]:
+        """Those of the ticks first to last that are there, in order."""
+        of_boot = Packet.camera_id == camera_id, Packet.boot_id == boot_id, Packet.sequence.between(first, last)
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(Packet.__table__).where(*of_boot).order_by(Packet.sequence)))
 
     def changes(self, after: int, limit: int = 256) -> list[Change]:
         """What happened to events after the change of that number, in order."""
-        with Session(self.engine) as session:
-            return list(session.scalars(select(Change).where(Change.id > after).order_by(Change.id).limit(limit)))
+        return self.rows(select(Change).where(Change.id > after).order_by(Change.id).limit(limit))
 
     def newest_change(self) -> int:
         """Number of the last change; 0: none."""
@@ -114,8 +138,7 @@ class Store:
 
     def windows(self, boot_id: str) -> list[Window]:
         """All windows of one boot, in time order."""
-        with Session(self.engine) as session:
-            return list(session.scalars(select(Window).where(Window.boot_id == boot_id).order_by(Window.start)))
+        return self.rows(select(Window).where(Window.boot_id == boot_id).order_by(Window.start))
 
     def boot(self, boot_id: str) -> Boot | None:
         """One boot by its id."""

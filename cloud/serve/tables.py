@@ -102,6 +102,10 @@ class Event(Base):
     windows: Mapped[int] = mapped_column(Integer, default=1)
     # Another behaviour has begun, or the boot is over.
     ended: Mapped[bool] = mapped_column(Boolean, default=False)
+    # The most at once.
+    people: Mapped[int | None] = mapped_column(Integer)
+    # What the language head said of it, in order: what, who, why, sure, begin_us, end_us.
+    story: Mapped[list | None] = mapped_column(JSON)
     __table_args__ = (
         UniqueConstraint("camera_id", "boot_id", "first_tick"),
         Index("events_time", "begin_us"),
@@ -115,9 +119,77 @@ class Change(Base):
     __tablename__ = "event_changes"
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     event_id: Mapped[int] = mapped_column(Integer)
-    # begin, update or end
-    kind: Mapped[str] = mapped_column(String(8))
+    # begin, update or end; acknowledge, judge or note
+    kind: Mapped[str] = mapped_column(String(16))
     at: Mapped[float] = mapped_column(Float)
     # The event as it was then.
     event: Mapped[dict] = mapped_column(JSON)
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class Care(Base):
+    """What people did about an event."""
+
+    __tablename__ = "event_care"
+    event_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    acknowledged_at: Mapped[float | None] = mapped_column(Float)
+    acknowledged_by: Mapped[str | None] = mapped_column(String(64))
+    judged_at: Mapped[float | None] = mapped_column(Float)
+    judged_by: Mapped[str | None] = mapped_column(String(64))
+    # What it really was: one of the model's labels; the quiet one is a false alarm.
+    label: Mapped[str | None] = mapped_column(String(64))
+
+
+class Note(Base):
+    """What somebody wrote about an event."""
+
+    __tablename__ = "event_notes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    event_id: Mapped[int] = mapped_column(Integer, index=True)
+    at: Mapped[float] = mapped_column(Float)
+    by: Mapped[str] = mapped_column(String(64))
+    text: Mapped[str] = mapped_column(Text)
+
+
+class User(Base):
+    """Someone who may log in."""
+
+    __tablename__ = "users"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    # Argon2id, in its own text form.
+    password: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Login(Base):
+    """A browser that is logged in; only the hash of its cookie is kept."""
+
+    __tablename__ = "logins"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user: Mapped[str] = mapped_column(String(64), index=True)
+    expires_at: Mapped[float] = mapped_column(Float)
+
+
+class ApiToken(Base):
+    """Lets a program in; only its hash is kept."""
+
+    __tablename__ = "api_tokens"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Float)
+    created_by: Mapped[str] = mapped_column(String(64))
+    expires_at: Mapped[float | None] = mapped_column(Float)
+
+
+class AuditEntry(Base):
+    """Who saw or did what, and when."""
+
+    __tablename__ = "audit_log"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Float)
+    who: Mapped[str] = mapped_column(String(80))
+    action: Mapped[str] = mapped_column(String(32))
+    object: Mapped[str] = mapped_column(String(128))
     __table_args__ = ({"sqlite_autoincrement": True},)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Row, and_, bindparam, case, insert, or_, select, update
 
 from .store import Store
 from .tables import Boot, Change, Event, Packet, Window
 
 # What changes of an event.
-_CHANGING = ("last_tick", "end_us", "windows", "confidence", "ended")
+_CHANGING = ("last_tick", "end_us", "windows", "confidence", "ended", "people", "story")
+# Entries of an event's story, at most.
+_LONGEST_STORY = 32
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class PendingWindow:
     end: int
     final: bool
     packets: Sequence[Row]  # of `packets`: sequence, captured_at_us, received_at, kind, token, features
+    read_to: int = -1  # newest tick that an earlier window was read to
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,24 @@ class Verdict:
     behaviour: str
     confidence: float | None
     probabilities: list[float] | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read in one window.
+
+    verdicts: of each tier that read it, shallowest first; contour: (tick, uint8 [people, 17, 3] as in passes.Reading) of its
+    unread ticks whose features were released; report: what the language head says, None where it was not asked.
+    """
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    contour: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    report: dict[str, Any] | None = None
+
+    @property
+    def people(self) -> int | None:
+        """The most that one of those ticks shows; None: there are none."""
+        return max((len(figures) for _, figures in self.contour), default=None)
 
 
 class WindowQueue:
@@ -93,26 +115,27 @@ class WindowQueue:
             boot.end,
             bool(boot.final),
             there if boot.end > boot.read_to else [],
+            boot.read_to,
         )
 
-    def conclude(self, windows: Sequence[PendingWindow], verdicts: Sequence[list[Verdict]], stride: int | None = None) -> int:
-        """Records what the tiers said, shallowest first, lets events begin, go on or end, and moves the boots on, in one
+    def conclude(self, windows: Sequence[PendingWindow], seen: Sequence[Seen], stride: int | None = None) -> int:
+        """Records what the tiers said, lets events begin, go on or end, and moves the boots on, in one
         transaction. stride: ticks to each boot's next window, if another than usual. Returns how many events began."""
         stride = self.stride if stride is None else stride
         began = 0
         with self.store.write() as connection:
             rows = [
                 {"camera_id": w.camera_id, "boot_id": w.boot_id, "start": w.start, "end": w.end, **vars(v)}
-                for w, said in zip(windows, verdicts, strict=True)
-                for v in said
+                for w, what in zip(windows, seen, strict=True)
+                for v in what.verdicts
             ]
             if rows:
                 connection.execute(self.store.insert_new(Window), rows)
             # One reader at a time, so that what it knows of events holds.
             book = _EventBook(connection, self._last)
-            for w, said in zip(windows, verdicts, strict=True):
-                if said:
-                    began += self._event(book, w, said[-1])
+            for w, what in zip(windows, seen, strict=True):
+                if what.verdicts:
+                    began += self._event(book, w, what)
                 if w.final:
                     self._close(connection, book, w)
             book.write()
@@ -137,8 +160,9 @@ class WindowQueue:
                 book.change("end", last | {"ended": True})
             book.forget(w)
 
-    def _event(self, book: _EventBook, w: PendingWindow, deepest: Verdict) -> bool:
+    def _event(self, book: _EventBook, w: PendingWindow, seen: Seen) -> bool:
         """True: another one began."""
+        deepest = seen.verdicts[-1]
         last, end_us = book.last(w), w.packets[-1].captured_at_us
         if last is not None and w.end <= last["last_tick"]:
             # Read already.
@@ -147,6 +171,9 @@ class WindowQueue:
             more = {"last_tick": w.end, "end_us": end_us, "windows": last["windows"] + 1, "ended": False}
             if deepest.confidence is not None:
                 more["confidence"] = max(last["confidence"] or 0.0, deepest.confidence)
+            if seen.people is not None:
+                more["people"] = max(last["people"] or 0, seen.people)
+            more["story"] = _told(last["story"] or [], w, seen)
             book.change("update", last | more)
             return False
         if last is not None and not last["ended"]:
@@ -166,9 +193,24 @@ class WindowQueue:
             "tier": deepest.tier,
             "windows": 1,
             "ended": False,
+            "people": seen.people,
+            "story": _told([], w, seen),
         }
         book.change("begin", event)
         return True
+
+
+def _told(story: list[dict[str, Any]], w: PendingWindow, seen: Seen) -> list[dict[str, Any]]:
+    """The story, and what this window's report adds to it; times are Unix microseconds."""
+    report = seen.report
+    if report is None or len(story) >= _LONGEST_STORY:
+        return story
+    same = ("what", "who", "why")
+    if story and all(story[-1][k] == report[k] for k in same):
+        return story
+    first = w.packets[0]
+    begin_us, end_us = (first.captured_at_us + int(s * 1e6) for s in report["when"])
+    return [*story, {**{k: report[k] for k in same}, "sure": report["sure"], "begin_us": begin_us, "end_us": end_us}]
 
 
 class _EventBook:

@@ -1,16 +1,15 @@
-"""Changes of events to those who listen, as server-sent events; whoever was away goes on from where it was."""
+"""Changes of events to those who listen; whoever was away goes on from where it was."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 from .store import Store
 from .tables import Change
 
 # A proxy between would end a connection on which nothing is said.
-_ALIVE_S = 15.0
+ALIVE_S = 15.0
 
 
 class Subscribers:
@@ -20,6 +19,12 @@ class Subscribers:
         self._store = store
         self._changed = asyncio.Event()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def wake_soon(self) -> None:
+        """The same as wake(), from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.wake)
 
     def wake(self) -> None:
         """There may be changes. To be called on the event loop."""
@@ -34,6 +39,7 @@ class Subscribers:
 
     async def changes(self, after: int) -> AsyncIterator[Change | None]:
         """Every change behind that number, for ever; None now and then while there is none."""
+        self._loop = asyncio.get_running_loop()
         while not self._closed:
             changed = self._changed
             some = await asyncio.to_thread(self._store.changes, after)
@@ -43,11 +49,6 @@ class Subscribers:
             if some:
                 continue
             try:
-                await asyncio.wait_for(changed.wait(), _ALIVE_S)
+                await asyncio.wait_for(changed.wait(), ALIVE_S)
             except TimeoutError:
                 yield None
-
-
-def sse(number: int, kind: str, data: dict) -> str:
-    """One message in the text/event-stream format."""
-    return f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"

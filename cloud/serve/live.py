@@ -1,0 +1,81 @@
+"""What cameras show at the moment: moving contours and behaviours, for those who watch; kept nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .windows import PendingWindow, Seen
+
+# A wall that is this many readings behind is told only the latest of each camera.
+_BEHIND = 64
+
+
+def joints(figures: np.ndarray) -> list[list[int]]:
+    """Figures uint8 [people, 17, 3] as a flat list of each person's joints."""
+    return figures.reshape(len(figures), figures[0].size if len(figures) else 0).tolist()
+
+
+def drawn(contour: Sequence[tuple[int, np.ndarray]]) -> list[dict[str, Any]]:
+    """A contour for JSON: {"tick": n, "people": [[x, y, seen, x, y, seen, ...], ...]}, values as in passes.Reading."""
+    return [{"tick": tick, "people": joints(figures)} for tick, figures in contour]
+
+
+class Live:
+    """The latest reading of each camera, to whoever watches."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, dict[str, Any]] = {}
+        self._watching: set[asyncio.Queue] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends all streams."""
+        self._closed = True
+        for queue in self._watching:
+            queue.put_nowait(None)
+
+    def show(self, windows: Sequence[PendingWindow], seen: Sequence[Seen]) -> None:
+        """What has just been read. To be called on the event loop."""
+        for w, what in zip(windows, seen, strict=True):
+            if not what.verdicts:
+                if w.final:
+                    self._latest.pop(w.camera_id, None)
+                continue
+            deepest = what.verdicts[-1]
+            said = {
+                "camera_id": w.camera_id,
+                "boot_id": w.boot_id,
+                "at": time.time(),
+                "captured_at": w.packets[-1].captured_at_us / 1e6,
+                "last_tick": w.end,
+                "behaviour": deepest.behaviour,
+                "confidence": deepest.confidence,
+                "people": what.people,
+                "contour": drawn(what.contour) if self._watching else [],
+            }
+            self._latest[w.camera_id] = said
+            for queue in self._watching:
+                if queue.qsize() < _BEHIND * max(1, len(self._latest)):
+                    queue.put_nowait(said)
+
+    async def watch(self, alive_s: float) -> AsyncIterator[dict[str, Any] | None]:
+        """The latest reading of each camera, then every further one; None after so long without one. A watcher that is far
+        behind misses some."""
+        queue: asyncio.Queue = asyncio.Queue()
+        self._watching.add(queue)
+        try:
+            for said in list(self._latest.values()):
+                yield said
+            while not self._closed:
+                try:
+                    said = await asyncio.wait_for(queue.get(), alive_s)
+                except TimeoutError:
+                    said = None
+                yield said
+        finally:
+            self._watching.discard(queue)

@@ -1,0 +1,69 @@
+"""The HTTP side: the API, health, metrics, and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from . import accounts, cameras, events
+from .access import Backend, Viewer
+
+PAGE = Path(__file__).resolve().parent / "page"
+# Everything comes from here, and nothing is run that does not lie in a file of its own.
+_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+
+
+class _SafeHeaders:
+    """Tells browsers what they may do with an answer."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                # Those two load what they are made of from elsewhere.
+                if not scope["path"].startswith(("/docs", "/redoc")):
+                    headers["Content-Security-Policy"] = _POLICY
+            await send(message)
+
+        await self._app(scope, receive, tell if scope["type"] == "http" else send)
+
+
+def make_api(backend: Backend) -> FastAPI:
+    """The application; every answer is JSON but /metrics, /v1/labels, the streams and the page."""
+    app = FastAPI(title="ruyicam", version=backend.version)
+    app.state.backend = backend
+
+    app.add_middleware(_SafeHeaders)
+
+    @app.exception_handler(RuyicamError)
+    async def refused(request: Request, error: RuyicamError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422 if error.code == Exit.USAGE else 503)
+
+    @app.get("/healthz", tags=["operations"])
+    def healthz() -> dict:
+        """Whether the database answers."""
+        backend.store.events(limit=1)
+        return {"status": "ok", "version": backend.version}
+
+    @app.get("/metrics", tags=["operations"])
+    def metrics(who: Viewer) -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    for part in (events, cameras, accounts):
+        app.include_router(part.router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    return app

@@ -1,0 +1,54 @@
+"""Cameras, and the runs of their devices."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, HTTPException
+
+from .access import BackendDep, Viewer
+from .models import BootOut, CameraOut, CertificateOut, WindowOut, iso
+
+router = APIRouter(prefix="/v1", tags=["cameras"])
+_BOOT = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits", "ledger_went_back")
+
+
+@router.get("/cameras")
+def cameras(backend: BackendDep, who: Viewer) -> list[CameraOut]:
+    """Every camera that was ever heard, with its latest run, by name."""
+    boots, now = backend.store.boots(), time.time()
+    certified = backend.store.certified(b.boot_id for b in boots)
+    return [
+        CameraOut(
+            bundle=info.name if info else None,
+            profile=info.profile if info else None,
+            seen_at=iso(b.seen_at),
+            sending=not b.ended and now - b.seen_at < backend.idle_s,
+            certificate=b.boot_id in certified,
+            **{k: getattr(b, k) for k in ("camera_id", "boot_id", "ledger_releases", "ledger_bits", "ledger_went_back")},
+        )
+        for b in boots
+        for info in [backend.bundles.get(b.bundle_id)]
+    ]
+
+
+@router.get("/boots/{boot_id}")
+def boot(backend: BackendDep, who: Viewer, boot_id: str) -> BootOut:
+    """One run of a device, with every tier's windows."""
+    found = backend.store.boot(boot_id)
+    if found is None:
+        raise HTTPException(404, f"boot {boot_id} is not known here")
+    return BootOut(
+        packets=backend.store.packet_count(boot_id),
+        windows=[WindowOut.of(w) for w in backend.store.windows(boot_id)],
+        **{k: getattr(found, k) for k in _BOOT},
+    )
+
+
+@router.get("/boots/{boot_id}/certificate")
+def certificate(backend: BackendDep, who: Viewer, boot_id: str) -> CertificateOut:
+    """What that run has released, signed by the device."""
+    found = backend.store.certificate(boot_id)
+    if found is None:
+        raise HTTPException(404, f"boot {boot_id} has no certificate here yet")
+    return CertificateOut(statement=found.statement, signature=found.signature, certificate=found.certificate)

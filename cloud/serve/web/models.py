@@ -1,0 +1,347 @@
+"""What the API takes and gives, as JSON; times are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..accounts import Identity, Role
+from ..tables import ApiToken, AuditEntry, Care, Change, Event, Note, User, Window
+
+
+def iso(seconds: float) -> str:
+    """A Unix time, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _iso_or_none(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(seconds)
+
+
+class StoryEntry(BaseModel):
+    """What the language head says of a stretch: what, by whom (1: leftmost), how sure, and why in one sentence."""
+
+    begin: str
+    end: str
+    what: list[str]
+    who: list[int]
+    why: str
+    sure: float | None
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> StoryEntry:
+        """From its form in the database."""
+        times = {k: iso(entry[f"{k}_us"] / 1e6) for k in ("begin", "end")}
+        return cls(**times, **{k: entry[k] for k in cls.model_fields if k not in times})
+
+
+class CareOut(BaseModel):
+    """What people did about an event; label: what it really was, false_alarm: nothing that anyone should have looked at."""
+
+    acknowledged_at: str | None = None
+    acknowledged_by: str | None = None
+    judged_at: str | None = None
+    judged_by: str | None = None
+    label: str | None = None
+    false_alarm: bool | None = None
+
+    @classmethod
+    def of(cls, care: Care | None, quiet: str) -> CareOut:
+        """From the table's row."""
+        if care is None:
+            return cls()
+        return cls(
+            acknowledged_at=_iso_or_none(care.acknowledged_at),
+            acknowledged_by=care.acknowledged_by,
+            judged_at=_iso_or_none(care.judged_at),
+            judged_by=care.judged_by,
+            label=care.label,
+            false_alarm=None if care.label is None else care.label == quiet,
+        )
+
+
+class EventOut(BaseModel):
+    """One event. people: the most at once; story: what happened, in order."""
+
+    id: int
+    camera_id: str
+    boot_id: str
+    behaviour: str
+    alert: bool
+    confidence: float | None
+    tier: str
+    begin: str
+    end: str
+    seconds: float
+    ended: bool
+    first_tick: int
+    last_tick: int
+    people: int | None
+    story: list[StoryEntry]
+    care: CareOut
+
+    @classmethod
+    def of(cls, e: Event, care: CareOut) -> EventOut:
+        """From the table's row."""
+        return cls.of_values({c.name: getattr(e, c.name) for c in e.__table__.columns}, care)
+
+    @classmethod
+    def of_values(cls, e: dict[str, Any], care: CareOut) -> EventOut:
+        """From the row's values; of a change that an earlier release wrote some are missing."""
+        made = {
+            "begin": iso(e["begin_us"] / 1e6),
+            "end": iso(e["end_us"] / 1e6),
+            "seconds": (e["end_us"] - e["begin_us"]) / 1e6,
+            "people": e.get("people"),
+            "story": [StoryEntry.of(entry) for entry in e.get("story") or []],
+            "care": care,
+        }
+        return cls(**made, **{k: e[k] for k in cls.model_fields if k not in made})
+
+
+class NoteOut(BaseModel):
+    """What somebody wrote about an event."""
+
+    at: str
+    by: str
+    text: str
+
+    @classmethod
+    def of(cls, n: Note) -> NoteOut:
+        """From the table's row."""
+        return cls(at=iso(n.at), by=n.by, text=n.text)
+
+
+class EventDetail(EventOut):
+    """An event, and what is behind it: notes, what the run's ledger had counted, whether there is a session certificate."""
+
+    notes: list[NoteOut]
+    ledger_releases: int
+    ledger_bits: float
+    certificate: bool
+
+
+class ChangeOut(BaseModel):
+    """What happened to an event, and the event as it was then; what people did about it is of now."""
+
+    id: int
+    kind: str
+    at: str
+    event: EventOut
+
+    @classmethod
+    def of(cls, c: Change, care: CareOut) -> ChangeOut:
+        """From the table's row."""
+        return cls(id=c.id, kind=c.kind, at=iso(c.at), event=EventOut.of_values(c.event, care))
+
+
+class ContourTick(BaseModel):
+    """One tick of a contour: of each person 17 joints (COCO's order) as x, y and whether it is seen, each times 255."""
+
+    tick: int
+    at: str
+    people: list[list[Annotated[int, Field(ge=0, le=255)]]]
+
+
+class ContourOut(BaseModel):
+    """The contour of an event: ticks whose features were released; rate_hz: of ticks."""
+
+    rate_hz: int
+    ticks: list[ContourTick]
+
+
+class LabelOut(BaseModel):
+    """A label for training: what a stretch of released features was taken for, and what somebody says that it was."""
+
+    event_id: int
+    camera_id: str
+    boot_id: str
+    first_tick: int
+    last_tick: int
+    begin: str
+    end: str
+    predicted: str
+    confidence: float | None
+    label: str
+    judged_by: str
+    judged_at: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> LabelOut:
+        """From `EventCare.labels_given`."""
+        times = {"begin": iso(row["begin_us"] / 1e6), "end": iso(row["end_us"] / 1e6), "judged_at": iso(row["judged_at"])}
+        return cls(**times, **{k: row[k] for k in cls.model_fields if k not in times})
+
+
+class WindowOut(BaseModel):
+    """What one tier said of one window."""
+
+    start: int
+    end: int
+    tier: str
+    behaviour: str
+    confidence: float | None
+    probabilities: list[float] | None
+
+    @classmethod
+    def of(cls, w: Window) -> WindowOut:
+        """From the table's row."""
+        return cls(**{k: getattr(w, k) for k in cls.model_fields})
+
+
+class BootOut(BaseModel):
+    """How far one run of a device has been read."""
+
+    camera_id: str
+    boot_id: str
+    packets: int
+    newest: int
+    ended: bool
+    closed: bool
+    ledger_releases: int
+    ledger_bits: float
+    ledger_went_back: bool
+    windows: list[WindowOut]
+
+
+class CertificateOut(BaseModel):
+    """A session certificate as `ruyicam privacy verify` reads it: signed JSON, signature in hex, the device's PEM."""
+
+    statement: str
+    signature: str
+    certificate: str
+
+
+class CameraOut(BaseModel):
+    """A camera and its latest run: when it was last heard, whether it is sending, what its ledger has counted."""
+
+    camera_id: str
+    boot_id: str
+    bundle: str | None
+    profile: str | None
+    seen_at: str
+    sending: bool
+    ledger_releases: int
+    ledger_bits: float
+    ledger_went_back: bool
+    certificate: bool
+
+
+class Request(BaseModel):
+    """Nothing but what is named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LoginIn(Request):
+    """A user."""
+
+    name: str = Field(max_length=64)
+    password: str = Field(max_length=256)
+
+
+class MeOut(BaseModel):
+    """Who asks; labels: what an event can be, the first is the quiet one."""
+
+    name: str
+    role: Role
+    labels: list[str]
+
+    @classmethod
+    def of(cls, who: Identity, labels: Iterable[str]) -> MeOut:
+        """From who was let in."""
+        return cls(name=who.name, role=who.role, labels=list(labels))
+
+
+class JudgementIn(Request):
+    """What it really was."""
+
+    label: str = Field(max_length=64)
+
+
+class NoteIn(Request):
+    """What is to be remembered."""
+
+    text: str = Field(min_length=1, max_length=4000)
+
+
+class UserIn(Request):
+    """A new user."""
+
+    name: str = Field(max_length=64)
+    role: Role
+    password: str = Field(max_length=256)
+
+
+class UserChange(Request):
+    """What is to change; all logins of the user end."""
+
+    role: Role | None = None
+    password: str | None = Field(None, max_length=256)
+
+
+class UserOut(BaseModel):
+    """A user."""
+
+    name: str
+    role: Role
+    created_at: str
+
+    @classmethod
+    def of(cls, u: User) -> UserOut:
+        """From the table's row."""
+        return cls(name=u.name, role=Role(u.role), created_at=iso(u.created_at))
+
+
+class TokenIn(Request):
+    """A new token; days: how long it is good, None: for ever."""
+
+    name: str = Field(max_length=64)
+    role: Role
+    days: float | None = Field(None, gt=0, le=36500)
+
+
+class TokenOut(BaseModel):
+    """A token; the secret is only in the answer that makes it."""
+
+    name: str
+    role: Role
+    created_at: str
+    created_by: str
+    expires_at: str | None
+
+    @classmethod
+    def of(cls, t: ApiToken) -> TokenOut:
+        """From the table's row."""
+        return cls(
+            name=t.name,
+            role=Role(t.role),
+            created_at=iso(t.created_at),
+            created_by=t.created_by,
+            expires_at=_iso_or_none(t.expires_at),
+        )
+
+
+class NewToken(BaseModel):
+    """The secret, which is shown once: `Authorization: Bearer SECRET`."""
+
+    name: str
+    secret: str
+
+
+class AuditOut(BaseModel):
+    """Who saw or did what."""
+
+    id: int
+    at: str
+    who: str
+    action: str
+    object: str
+
+    @classmethod
+    def of(cls, a: AuditEntry) -> AuditOut:
+        """From the table's row."""
+        return cls(id=a.id, at=iso(a.at), who=a.who, action=a.action, object=a.object)
