@@ -14,6 +14,7 @@ from test_serve import boot_of, of
 from ruyicam.cloud.bundles import read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.serve.accounts import Accounts, Role, TooManyTriesError
+from ruyicam.cloud.serve.alerting.book import AlertBook
 from ruyicam.cloud.serve.care import EventCare
 from ruyicam.cloud.serve.config import ServerConfig
 from ruyicam.cloud.serve.labels import export_labels
@@ -53,7 +54,7 @@ def backend(tmp_path, signed, family) -> Backend:
         accounts.add_user(role.value, role, PASSWORD)
     return Backend(
         store, accounts, EventCare(store, family.config.labels), Subscribers(store), Live(), Replay(store, reasoner, bundles),
-        bundles, 10, 10.0, "0",
+        AlertBook(store), bundles, 10, 10.0, "0",
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family.config import FamilyConfig
 
 from .accounts import Accounts
+from .alerting.engine import Alerting
 from .care import EventCare
 from .config import ServerConfig
 from .enrol import Enrolment, Issuer
@@ -83,6 +84,9 @@ class Service:
         self.queue = WindowQueue(self.store, model.window, config.stride_ticks, config.idle_s, model.labels[0])
         self.load = LoadPolicy(config.latency_s, config.hold_s, model.window, config.stride_ticks)
         self.subscribers, self.live = Subscribers(self.store), Live()
+        self.replay = Replay(self.store, self.reasoner, self.bundles)
+        patience = config.retry_s, config.retry_longest_s, config.give_up_s
+        self.alerting = Alerting(self.store, self.subscribers, self.replay, *patience)
         self._wake = asyncio.Event()
         self.passes.wait_ready()
 
@@ -97,7 +101,8 @@ class Service:
             EventCare(self.store, model.labels),
             self.subscribers,
             self.live,
-            Replay(self.store, self.reasoner, self.bundles),
+            self.replay,
+            self.alerting.book,
             self.bundles,
             model.input.rate_hz,
             self.config.idle_s,
@@ -196,6 +201,7 @@ class Service:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         work = [asyncio.create_task(self._reason()), asyncio.create_task(self.writer.run())]
+        work.append(asyncio.create_task(self.alerting.run()))
         serving = asyncio.create_task(web.serve(sockets=[http]))
         print(
             f"ruyicam serve: ready {where} http={http.getsockname()[0]}:{http.getsockname()[1]}",

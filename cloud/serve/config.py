@@ -30,6 +30,9 @@ class ServerConfig(BaseModel):
     stride_ticks: int = Field(10, ge=1, description="ticks from one window to the next")
     latency_s: float = Field(1.0, gt=0, description="from packet to event; as it nears, windows are read less thoroughly")
     hold_s: float = Field(10.0, gt=0, description="lag beyond which packets are left with the devices until it has halved")
+    retry_s: float = Field(1.0, gt=0, description="after which a message to a channel is tried again; doubles with each try")
+    retry_longest_s: float = Field(300.0, gt=0, description="most that it doubles to")
+    give_up_s: float = Field(86400.0, gt=0, description="after which a message is dead; someone may have it tried again")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")
 
     @model_validator(mode="after")

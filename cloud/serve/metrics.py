@@ -11,6 +11,7 @@ LAG = Gauge("ruyicam_reasoner_lag_seconds", "How far the windows of a pass lag b
 HOLDING = Gauge("ruyicam_ingest_holding", "1: packets are not taken, so that devices keep them")
 EVENTS = Counter("ruyicam_events_total", "Events opened")
 REASONING = Histogram("ruyicam_reasoning_seconds", "Time of one forward pass over a batch of windows")
+DELIVERIES = Counter("ruyicam_deliveries_total", "Messages to channels that were tried", ["channel", "state"])
 LATENCY = Histogram(
     "ruyicam_packet_to_event_seconds",
     "From the newest packet of a window to its verdict",

@@ -32,6 +32,10 @@ class Subscribers:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def next_change(self) -> asyncio.Event:
+        """Is set when there may be changes that were not there when it was asked for."""
+        return self._changed
+
     def close(self) -> None:
         """Ends all streams."""
         self._closed = True
@@ -41,7 +45,7 @@ class Subscribers:
         """Every change behind that number, for ever; None now and then while there is none."""
         self._loop = asyncio.get_running_loop()
         while not self._closed:
-            changed = self._changed
+            changed = self.next_change()
             some = await asyncio.to_thread(self._store.changes, after)
             for change in some:
                 after = change.id

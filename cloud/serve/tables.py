@@ -193,3 +193,72 @@ class AuditEntry(Base):
     action: Mapped[str] = mapped_column(String(32))
     object: Mapped[str] = mapped_column(String(128))
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class RuleRow(Base):
+    """An alert rule; spec: `alerting.rules.Rule`."""
+
+    __tablename__ = "rules"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    spec: Mapped[dict] = mapped_column(JSON)
+    changed_at: Mapped[float] = mapped_column(Float)
+    changed_by: Mapped[str] = mapped_column(String(80))
+
+
+class ChannelRow(Base):
+    """A way to tell somebody; spec: one of `alerting.channels`, with its secrets."""
+
+    __tablename__ = "channels"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    spec: Mapped[dict] = mapped_column(JSON)
+    changed_at: Mapped[float] = mapped_column(Float)
+    changed_by: Mapped[str] = mapped_column(String(80))
+
+
+class Firing(Base):
+    """A rule fired for an event; quiet: it would have, but for its cooldown."""
+
+    __tablename__ = "firings"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    event_id: Mapped[int] = mapped_column(Integer)
+    rule: Mapped[str] = mapped_column(String(64))
+    camera_id: Mapped[str] = mapped_column(String(64))
+    at: Mapped[float] = mapped_column(Float)
+    quiet: Mapped[bool] = mapped_column(Boolean)
+    # When somebody else is told, unless the event has been acknowledged; NULL: nobody, or it is done.
+    escalate_at: Mapped[float | None] = mapped_column(Float)
+    __table_args__ = (
+        UniqueConstraint("event_id", "rule"),
+        Index("firings_camera", "rule", "camera_id", "at"),
+        Index("firings_escalate", "escalate_at"),
+    )
+
+
+class Delivery(Base):
+    """A message to a channel: waiting, done or dead."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    channel: Mapped[str] = mapped_column(String(64))
+    event_id: Mapped[int] = mapped_column(Integer)
+    rule: Mapped[str] = mapped_column(String(64))
+    # begin, end or escalation
+    kind: Mapped[str] = mapped_column(String(16))
+    message: Mapped[dict] = mapped_column(JSON)
+    made_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float] = mapped_column(Float)
+    tries: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(8))
+    error: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (
+        UniqueConstraint("event_id", "rule", "channel", "kind"),
+        Index("deliveries_due", "state", "due_at"),
+    )
+
+
+class Cursor(Base):
+    """How far someone has read `event_changes`."""
+
+    __tablename__ = "cursors"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)

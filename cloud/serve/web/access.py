@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Path, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from ruyicam.cloud.bundles import BundleInfo
 
 from ..accounts import Accounts, Identity, Role
+from ..alerting.book import AlertBook
 from ..care import EventCare
 from ..live import Live
 from ..replay import Replay
@@ -32,6 +33,7 @@ class Backend:
     subscribers: Subscribers
     live: Live
     replay: Replay
+    alerts: AlertBook
     bundles: dict[str, BundleInfo]
     rate_hz: int
     idle_s: float
@@ -82,6 +84,8 @@ def _least(role: Role):
     return check
 
 
+# Numbers of rows: what a database would not take is not there either.
+RowId = Annotated[int, Path(ge=0, lt=1 << 31)]
 Viewer = Annotated[Identity, Depends(_least(Role.VIEWER))]
 Operator = Annotated[Identity, Depends(_least(Role.OPERATOR))]
 Admin = Annotated[Identity, Depends(_least(Role.ADMIN))]

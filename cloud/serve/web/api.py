@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from . import accounts, cameras, events
+from . import accounts, cameras, events, rules
 from .access import Backend, Viewer
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -63,7 +63,7 @@ def make_api(backend: Backend) -> FastAPI:
         """For Prometheus."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    for part in (events, cameras, accounts):
+    for part in (events, cameras, rules, accounts):
         app.include_router(part.router)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

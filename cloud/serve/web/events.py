@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from ..live import joints
 from ..subscribers import ALIVE_S
 from ..tables import Event
-from .access import Backend, BackendDep, Operator, Viewer
+from .access import Backend, BackendDep, Operator, RowId, Viewer
 from .models import (
     CareOut,
     ChangeOut,
@@ -116,13 +116,13 @@ def _detail(backend: Backend, event_id: int) -> EventDetail:
 
 
 @router.get("/events/{event_id}")
-def event(backend: BackendDep, who: Viewer, event_id: int) -> EventDetail:
+def event(backend: BackendDep, who: Viewer, event_id: RowId) -> EventDetail:
     """One event, and what is behind it."""
     return _detail(backend, event_id)
 
 
 @router.get("/events/{event_id}/contour")
-def contour(backend: BackendDep, who: Viewer, event_id: int) -> ContourOut:
+def contour(backend: BackendDep, who: Viewer, event_id: RowId) -> ContourOut:
     """The contour of an event and of the two seconds before it, read anew from the features; empty once these are deleted."""
     e = _event(backend, event_id)
     backend.accounts.note(who.name, "replay", f"event {event_id} of {e.camera_id}")
@@ -142,13 +142,13 @@ def _done(backend: Backend, done: bool, event_id: int, who: str, action: str) ->
 
 
 @router.post("/events/{event_id}/acknowledge")
-def acknowledge(backend: BackendDep, who: Operator, event_id: int) -> EventDetail:
+def acknowledge(backend: BackendDep, who: Operator, event_id: RowId) -> EventDetail:
     """Someone sees to it; who says so first counts."""
     return _done(backend, backend.care.acknowledge(event_id, who.name), event_id, who.name, "acknowledge")
 
 
 @router.post("/events/{event_id}/judgement")
-def judge(backend: BackendDep, who: Operator, event_id: int, said: JudgementIn) -> EventDetail:
+def judge(backend: BackendDep, who: Operator, event_id: RowId, said: JudgementIn) -> EventDetail:
     """What it really was: one of the labels of /v1/me, the first for a false alarm."""
     if said.label not in backend.care.labels:
         raise HTTPException(422, f"label is '{said.label}', expected one of {', '.join(backend.care.labels)}")
@@ -156,7 +156,7 @@ def judge(backend: BackendDep, who: Operator, event_id: int, said: JudgementIn) 
 
 
 @router.post("/events/{event_id}/notes")
-def note(backend: BackendDep, who: Operator, event_id: int, said: NoteIn) -> EventDetail:
+def note(backend: BackendDep, who: Operator, event_id: RowId, said: NoteIn) -> EventDetail:
     """Something to remember about it."""
     return _done(backend, backend.care.write_note(event_id, said.text, who.name), event_id, who.name, "note")
 
