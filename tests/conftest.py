@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from databases import DATABASES, Databases
 from made import write_clip
+from service import made_backend
 
 from ruyicam.cloud.data.clips import model_input
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.keys import load_private_key, new_keys
+from ruyicam.cloud.serve.store import Store
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
 from ruyicam.export.defaults import default_model
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
 
 @pytest.fixture(scope="session")
 def made_clip(tmp_path_factory) -> Path:
@@ -66,3 +71,22 @@ def session(tmp_path, signed):
     """The real server, ready for the real edge binary."""
     with BenchSession(default_model(), signed[0], signed[1], folder=tmp_path / "session") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory) -> Iterator[Databases]:
+    """Makes databases of every kind."""
+    with Databases(tmp_path_factory.mktemp("databases")) as made:
+        yield made
+
+
+@pytest.fixture(params=DATABASES)
+def store(request, databases) -> Store:
+    """An empty database of each kind."""
+    return Store(databases.new(request.param))
+
+
+@pytest.fixture
+def backend(databases, signed, family):
+    """The service behind its API, with an event and users."""
+    return made_backend(Store(databases.new("sqlite")), signed, family)

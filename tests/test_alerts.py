@@ -11,18 +11,15 @@ import json
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import aiomqtt
 import pytest
 from aiosmtpd.controller import Controller
 from hypothesis import given
 from hypothesis import strategies as st
-from test_api import backend, client_of  # noqa: F401
-from test_serve import BUNDLE, of
+from service import BUNDLE, Target, client_of, of
 
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.serve.alerting.channels import Mqtt, channel_of
@@ -99,41 +96,18 @@ def test_zones_are_polygons(x, y, left, top, right, bottom):
         assert inside(square, x, y) == (left < x < right and top < y < bottom)
 
 
-class Target(HTTPServer):
-    """A webhook's target, which answers with `status` and remembers what it was sent."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), self._handler())
-        self.status, self.got = 200, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def _handler(self):
-        target = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                target.got.append((dict(self.headers), body))
-                self.send_response(target.status)
-                self.end_headers()
-
-            def log_message(self, *_):
-                return
-
-        return Handler
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook"
-
-
 @pytest.fixture
 def target():
     """One of them."""
-    server = Target()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with Target() as server:
+        yield server
+
+
+@pytest.fixture
+def another():
+    """One more."""
+    with Target() as server:
+        yield server
 
 
 class Ward:
@@ -235,43 +209,37 @@ def test_what_cannot_be_delivered_is_kept_for_somebody_to_look_at(tmp_path, targ
     assert ward.states() == [("all", "hook", "begin", "done")]
 
 
-def test_a_channel_that_fails_holds_up_no_other(ward, target):
-    other = Target()
+def test_a_channel_that_fails_holds_up_no_other(ward, target, another):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         gone = f"http://127.0.0.1:{nobody.getsockname()[1]}/"
-    for name, url in (("gone", gone), ("other", other.url)):
+    for name, url in (("gone", gone), ("other", another.url)):
         ward.alerting.book.put_channel(channel_of({"kind": "webhook", "name": name, "url": url}), "test")
     ward.alerting.book.put_rule(Rule(name="falls", to=["gone", "hook", "other"]), "test")
     ward.sees("fall")
     ward.deliver()
-    assert len(target.got) == len(other.got) == 1
+    assert len(target.got) == len(another.got) == 1
     assert [s for _, c, _, s in ward.states() if c == "gone"] == ["waiting"]
-    other.shutdown()
-    other.server_close()
 
 
-def test_who_does_not_acknowledge_in_time_is_not_the_last_who_is_told(ward, target):
-    nurse = Target()
-    ward.alerting.book.put_channel(channel_of({"kind": "webhook", "name": "nurse", "url": nurse.url}), "test")
+def test_who_does_not_acknowledge_in_time_is_not_the_last_who_is_told(ward, target, another):
+    ward.alerting.book.put_channel(channel_of({"kind": "webhook", "name": "nurse", "url": another.url}), "test")
     ward.alerting.book.put_rule(Rule(name="falls", to=["hook"], escalate_after_s=0.2, escalate_to=["nurse"]), "test")
     care = EventCare(ward.store, ["quiet", "fall"])
     ward.sees("fall")
     ward.deliver()
-    assert nurse.got == []
+    assert another.got == []
     time.sleep(0.3)
     ward.deliver()
     ward.deliver()
-    assert [json.loads(b)["type"] for _, b in nurse.got] == ["ruyicam.alert.escalation"]
+    assert [json.loads(b)["type"] for _, b in another.got] == ["ruyicam.alert.escalation"]
     ward.sees("quiet", "fall")
     ward.deliver()
     newest = max(e.id for e in ward.store.events())
     care.acknowledge(newest, "otto")
     time.sleep(0.3)
     ward.deliver()
-    assert len(nurse.got) == 1
-    nurse.shutdown()
-    nurse.server_close()
+    assert len(another.got) == 1
 
 
 def test_a_rule_waits_for_its_dwell_and_rests_for_its_cooldown(ward, target):
@@ -298,7 +266,7 @@ def test_what_happened_before_there_were_rules_is_past(tmp_path, target):
     assert [json.loads(b)["data"]["behaviour"] for _, b in target.got] == ["fight"]
 
 
-def test_a_zone_is_where_somebody_stands(backend):  # noqa: F811
+def test_a_zone_is_where_somebody_stands(backend):
     (event,) = backend.store.events()
     columns = {c.name: getattr(event, c.name) for c in event.__table__.columns}
     alerting = Alerting(backend.store, backend.subscribers, backend.replay, 1, 1, 1)
@@ -393,7 +361,7 @@ def test_mail_tells_people_what_happened_and_what_nobody_saw_to(tmp_path):
     assert {s for *_, s in ward.states()} == {"done"}
 
 
-def test_the_api_keeps_secrets_and_tries_channels(backend, target):  # noqa: F811
+def test_the_api_keeps_secrets_and_tries_channels(backend, target):
     admin, viewer = client_of(backend, "admin"), client_of(backend, "viewer")
     hook = {"kind": "webhook", "name": "hook", "url": target.url, "secret": SECRET}
     assert admin.put("/v1/channels/hook", json=hook).json()["secret"] == "(not shown)"

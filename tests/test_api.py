@@ -5,66 +5,15 @@ from __future__ import annotations
 import json
 import time
 
-import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from safetensors.numpy import load_file
-from test_serve import boot_of, of
+from service import PASSWORD, boot_of, client_of
 
-from ruyicam.cloud.bundles import read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
-from ruyicam.cloud.serve.accounts import Accounts, Role, TooManyTriesError
-from ruyicam.cloud.serve.alerting.book import AlertBook
-from ruyicam.cloud.serve.care import EventCare
+from ruyicam.cloud.serve.accounts import Role, TooManyTriesError
 from ruyicam.cloud.serve.config import ServerConfig
 from ruyicam.cloud.serve.labels import export_labels
-from ruyicam.cloud.serve.live import Live
-from ruyicam.cloud.serve.packets import PacketLog
-from ruyicam.cloud.serve.passes import TierPasses
-from ruyicam.cloud.serve.reasoner import WindowReasoner
-from ruyicam.cloud.serve.replay import LONGEST, Replay
-from ruyicam.cloud.serve.store import Store
-from ruyicam.cloud.serve.subscribers import Subscribers
-from ruyicam.cloud.serve.web.access import Backend
-from ruyicam.cloud.serve.web.api import make_api
-from ruyicam.cloud.serve.windows import Seen, Verdict, WindowQueue
-from ruyicam.cloud.wire import Kind
-
-PASSWORD = "ten or more"
-
-
-@pytest.fixture
-def backend(tmp_path, signed, family) -> Backend:
-    """A service with a fall of two windows at one camera, of random features, and a user of each role."""
-    store, info = Store(f"sqlite:///{tmp_path / 'server.db'}"), read_bundle_info(signed[0], signed[1])
-    bundles = {info.id.hex(): info}
-    noise = np.random.default_rng(0)
-    fields = {"bundle_id": info.id, "kind": Kind.FEATURES, "ledger_releases": 7}
-    made = [of("a", n, captured_at_us=n * 100_000, features=noise.bytes(info.packed_bytes), **fields) for n in range(50)]
-    PacketLog(store).add(made)
-    reasoner = WindowReasoner(family.config, TierPasses(family), bundles)
-    queue = WindowQueue(store, family.config.window, 10, 1000.0, "normal")
-    report = {"what": ["fall"], "who": [1], "when": [1.0, 2.0], "why": "figure 1 falls", "sure": 0.5}
-    for why in ("figure 1 falls", "figure 1 lies"):
-        windows = queue.pending(list(bundles))
-        (seen,) = reasoner.read(windows)
-        queue.conclude(windows, [Seen([Verdict("cloud-l", "fall", 0.75, None)], seen.contour, report | {"why": why})])
-    accounts = Accounts(store)
-    for role in Role:
-        accounts.add_user(role.value, role, PASSWORD)
-    return Backend(
-        store, accounts, EventCare(store, family.config.labels), Subscribers(store), Live(), Replay(store, reasoner, bundles),
-        AlertBook(store), bundles, 10, 10.0, "0",
-    )  # fmt: skip
-
-
-def client_of(backend: Backend, name: str | None = None) -> TestClient:
-    """A browser, logged in as the user of that name."""
-    client = TestClient(make_api(backend))
-    if name is not None:
-        answer = client.post("/v1/login", json={"name": name, "password": PASSWORD})
-        assert answer.json() == {"name": name, "role": name, "labels": list(backend.care.labels)}
-    return client
+from ruyicam.cloud.serve.replay import LONGEST
 
 
 def test_every_way_in_asks_who_it_is(backend):

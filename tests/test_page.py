@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from service import Target
 
 from ruyicam.cloud.serve.accounts import Accounts, Role
 from ruyicam.cloud.serve.store import Store
@@ -205,12 +206,46 @@ def test_an_administrator_says_who_may_what(browser, session):
     assert serious(page) == []
 
 
+def test_rules_are_made_and_channels_tried(browser, session):
+    with Target() as target:
+        page = log_in(browser, session, "ada")
+        page.get_by_role("link", name="Rules").click()
+        page.get_by_text("New webhook").click()
+        form = page.locator("details", has_text="New webhook")
+        form.get_by_label("Name").fill("pager")
+        form.get_by_label("URL").fill(target.url)
+        form.get_by_role("button", name="Save channel").click()
+        page.get_by_role("button", name="Test pager").click()
+        expect(page.get_by_role("status")).to_have_text("A test was sent to pager.")
+        assert json.loads(target.got[0][1])["type"] == "ruyicam.alert.test"
+        page.get_by_text("New rule, or another form of one").click()
+        form = page.locator("details", has_text="New rule, or another form of one")
+        form.get_by_label("Name").fill("nights")
+        form.get_by_label("Cameras (patterns)").fill("ward-* stairs")
+        form.get_by_label("Behaviours (none: all)").select_option("fall")
+        form.get_by_label("Tells").select_option("pager")
+        form.get_by_label("Hours", exact=True).fill("22:00-06:00")
+        form.locator("canvas").click(position={"x": 16, "y": 12})
+        form.locator("canvas").click(position={"x": 144, "y": 12})
+        form.locator("canvas").click(position={"x": 80, "y": 108})
+        form.get_by_role("button", name="Save rule").click()
+        expect(page.get_by_role("table").first).to_contain_text("fall, at ward-*, stairs, in a zone of 3 corners, 22:00-06:00")
+        (rule,) = page.context.request.get(f"http://{session.http}/v1/rules").json()
+        assert rule["zone"][0] == pytest.approx([0.1, 0.1], abs=0.02) and rule["to"] == ["pager"]
+        assert serious(page) == []
+        page.get_by_role("button", name="Remove pager").click()
+        expect(page.get_by_role("alert")).to_have_text("rule 'nights' tells channel 'pager'")
+        page.get_by_role("button", name="Remove nights").click()
+        page.get_by_role("button", name="Remove pager").click()
+        expect(page.get_by_text("A rule needs a channel to tell.")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("size", [(1280, 800), (360, 740)])
 def test_every_view_in_dark_and_light_at_any_width(browser, session, scheme, size):
     width, height = size
     page = log_in(browser, session, "ada", color_scheme=scheme, viewport={"width": width, "height": height})
-    for view in ("wall", "events", "cameras", "users", "log"):
+    for view in ("wall", "events", "cameras", "rules", "users", "log"):
         page.goto(f"http://{session.http}/#{view}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert serious(page) == [], view

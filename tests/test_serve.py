@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_store import packet
+from service import BUNDLE, boot_of, of
 
 from ruyicam.cloud.bundles import read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
@@ -22,34 +22,11 @@ from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses
 from ruyicam.cloud.serve.reasoner import WindowReasoner
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.subscribers import Subscribers
-from ruyicam.cloud.serve.tables import Boot
 from ruyicam.cloud.serve.windows import PendingWindow, Seen, Verdict, WindowQueue
-from ruyicam.cloud.wire import FeaturePacket, Kind
+from ruyicam.cloud.wire import Kind
 from ruyicam.export.bench_device import processes_of
 from ruyicam.export.bench_serve import bench_serve
 from ruyicam.export.defaults import default_model
-
-BUNDLE = (b"b" * 16).hex()
-
-
-def of(camera: str, sequence: int, **fields) -> FeaturePacket:
-    """A tick of a camera's one boot."""
-    made = packet(sequence)
-    made.camera_id, made.boot_id = camera, camera.encode().ljust(16, b"-")
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
-
-
-def boot_of(store: Store, camera: str) -> Boot:
-    """That one boot."""
-    return store.boot(camera.encode().ljust(16, b"-").hex())
-
-
-@pytest.fixture
-def store(tmp_path) -> Store:
-    """An empty database."""
-    return Store(f"sqlite:///{tmp_path / 'server.db'}")
 
 
 def test_packets_of_many_cameras_are_stored_once(store):

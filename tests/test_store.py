@@ -5,29 +5,32 @@ from __future__ import annotations
 import importlib
 import time
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from databases import DATABASES
+from service import of
 from sqlalchemy import create_engine, text
 
 from ruyicam.cloud.serve.packets import PacketLog
-from ruyicam.cloud.serve.store import Store
+from ruyicam.cloud.serve.store import Store, with_driver
 from ruyicam.cloud.serve.tables import Base
 from ruyicam.cloud.serve.windows import Seen, WindowQueue
-from ruyicam.cloud.wire import FeaturePacket
 
 
-def test_databases_of_any_release_are_brought_up_to_date(tmp_path):
+@pytest.mark.parametrize("kind", DATABASES)
+def test_databases_of_any_release_are_brought_up_to_date(databases, kind):
     """Nothing is lost, and what the revisions make is what the tables say."""
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    engine = create_engine(url)
+    url = databases.new(kind)
+    engine = create_engine(with_driver(url))
     # A database of the time before there were revisions.
     with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
         importlib.import_module("ruyicam.cloud.serve.migrations.versions.0001_tables").upgrade()
-        boot = "'c', 'b1', 'x', 41, 10, 0, 0, 1.0, 3, 4.5, 0"
+        boot = "'c', 'b1', 'x', 41, 10, FALSE, FALSE, 1.0, 3, 4.5, FALSE"
         connection.execute(text(f"INSERT INTO boots VALUES ({boot})"))
         connection.execute(text("INSERT INTO windows VALUES ('c', 'b1', 0, 'edge', 39, 'fall', NULL, NULL)"))
-        connection.execute(text("INSERT INTO events VALUES (1, 'c', 'b1', 0, 39, 5, 9, 'fall', 1, 0.5, 'cloud-s', 1)"))
+        connection.execute(text("INSERT INTO events VALUES (1, 'c', 'b1', 0, 39, 5, 9, 'fall', TRUE, 0.5, 'cloud-s', 1)"))
     for _ in range(2):
         store = Store(url)
         old = store.boot("b1")
@@ -38,24 +41,10 @@ def test_databases_of_any_release_are_brought_up_to_date(tmp_path):
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def packet(sequence: int, last: int = 0) -> FeaturePacket:
-    """A tick of one boot."""
-    return FeaturePacket(
-        camera_id="c",
-        boot_id=bytes(16),
-        sequence=sequence,
-        captured_at_us=sequence,
-        bundle_id=b"b" * 16,
-        kind=1,
-        token=0,
-        last=last,
-    )
-
-
 def test_silence_counts_from_when_the_server_listens(tmp_path):
     """A server that was away has not heard a camera; that does not end the camera's boot."""
     url, bundle = f"sqlite:///{tmp_path / 'server.db'}", (b"b" * 16).hex()
-    PacketLog(Store(url)).add([packet(n) for n in range(41)])
+    PacketLog(Store(url)).add([of("c", n) for n in range(41)])
     time.sleep(0.4)
     queue = WindowQueue(Store(url), 40, 10, 0.3, "normal")
     (full,) = queue.pending([bundle])

@@ -21,7 +21,7 @@ class EventCare:
 
     def acknowledge(self, event_id: int, by: str) -> bool:
         """Someone sees to it; the first who says so counts. False: there is no such event."""
-        with self._store.write() as connection:
+        with self._store.write(changes=True) as connection:
             if not self._tell(connection, event_id, "acknowledge"):
                 return False
             first = Care.event_id == event_id, Care.acknowledged_at.is_(None)
@@ -31,7 +31,7 @@ class EventCare:
     def judge(self, event_id: int, label: str, by: str) -> bool:
         """What it really was, one of `labels`. False: there is no such event."""
         assert label in self.labels
-        with self._store.write() as connection:
+        with self._store.write(changes=True) as connection:
             if not self._tell(connection, event_id, "judge"):
                 return False
             values = {"judged_at": time.time(), "judged_by": by, "label": label}
@@ -40,7 +40,7 @@ class EventCare:
 
     def write_note(self, event_id: int, text: str, by: str) -> bool:
         """Something to remember. False: there is no such event."""
-        with self._store.write() as connection:
+        with self._store.write(changes=True) as connection:
             if not self._tell(connection, event_id, "note"):
                 return False
             connection.execute(insert(Note), {"event_id": event_id, "at": time.time(), "by": by, "text": text})

@@ -18,6 +18,14 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from .migrations import migrate
 from .tables import Base, Boot, Change, EnrolmentToken, Event, Packet, SessionCertificate, Window
 
+# Of PostgreSQL's advisory locks, ours.
+_LOCK = 0x72757969
+
+
+def with_driver(url: str) -> str:
+    """postgresql:// means the driver that `ruyicam[postgres]` brings."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1) if url.startswith("postgresql://") else url
+
 
 class Store:
     """Thread-safe; writes go one at a time."""
@@ -25,10 +33,12 @@ class Store:
     def __init__(self, url: str):
         """Opens the database and brings its tables up to date. Raises RuyicamError(STORAGE)."""
         try:
-            self.engine = create_engine(url)
-            if self.engine.dialect.name == "sqlite":
+            self.engine = create_engine(with_driver(url), pool_pre_ping=True)
+            self._sqlite = self.engine.dialect.name == "sqlite"
+            if self._sqlite:
                 event.listen(self.engine, "connect", self._tune_sqlite)
             with self.engine.begin() as connection:
+                self._one_at_a_time(connection)
                 migrate(connection)
         except OperationalError as error:
             raise RuyicamError(Exit.STORAGE, f"database {url}: {error.orig}") from error
@@ -42,10 +52,18 @@ class Store:
         # An acknowledgement promises that the packet survives a power cut.
         connection.execute("PRAGMA synchronous=FULL")
 
+    def _one_at_a_time(self, connection: Connection) -> None:
+        """Until the end of the transaction, also among processes; SQLite lets only one write anyway."""
+        if not self._sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction; those of this process go one at a time."""
+    def write(self, changes: bool = False) -> Iterator[Connection]:
+        """One transaction; those of this process go one at a time. changes: it adds to `event_changes`, whose numbers have to
+        become visible in order, so that such transactions of all processes go one at a time."""
         with self._lock, self.engine.begin() as connection:
+            if changes:
+                self._one_at_a_time(connection)
             yield connection
 
     def rows(self, query: Select) -> list:
@@ -55,7 +73,7 @@ class Store:
 
     def insert_new(self, table: type[Base]) -> SqliteInsert | PostgresInsert:
         """An INSERT that passes over rows that are there."""
-        dialect = SqliteInsert if self.engine.dialect.name == "sqlite" else PostgresInsert
+        dialect = SqliteInsert if self._sqlite else PostgresInsert
         return dialect(table).on_conflict_do_nothing()
 
     def add_token(self, digest: str, camera_id: str, expires_at: float) -> None:

@@ -123,7 +123,7 @@ class WindowQueue:
         transaction. stride: ticks to each boot's next window, if another than usual. Returns how many events began."""
         stride = self.stride if stride is None else stride
         began = 0
-        with self.store.write() as connection:
+        with self.store.write(changes=True) as connection:
             rows = [
                 {"camera_id": w.camera_id, "boot_id": w.boot_id, "start": w.start, "end": w.end, **vars(v)}
                 for w, what in zip(windows, seen, strict=True)

@@ -3,6 +3,7 @@ import { ask, get, listen, Refused } from "./api.js";
 import { cameras } from "./cameras.js";
 import { h, time } from "./dom.js";
 import { events } from "./events.js";
+import { rules } from "./rules.js";
 import { log, users } from "./users.js";
 import { wall } from "./wall.js";
 
@@ -10,6 +11,7 @@ const VIEWS = {
   wall: { title: "Live", role: "viewer", show: wall },
   events: { title: "Events", role: "viewer", show: events },
   cameras: { title: "Cameras", role: "viewer", show: cameras },
+  rules: { title: "Rules", role: "admin", show: rules },
   users: { title: "Users", role: "admin", show: users },
   log: { title: "Log", role: "admin", show: log },
 };

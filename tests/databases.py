@@ -1,0 +1,95 @@
+"""Databases for tests: files of SQLite, and a real PostgreSQL server that the tests start on loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from ruyicam.cloud.serve.store import with_driver
+
+DATABASES = ("sqlite", "postgresql")
+
+
+class Postgres:
+    """A server of our own; started when it is first wanted."""
+
+    def __init__(self, folder: Path):
+        """Raises FileNotFoundError where PostgreSQL is not installed."""
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not found:
+            raise FileNotFoundError("PostgreSQL is not installed")
+        self._bin, self._data = found[-1], folder / "data"
+        # It refuses to be run by root.
+        self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        folder.mkdir()
+        if self._as:
+            shutil.chown(folder, "postgres", "postgres")
+            for parent in folder.parents[:3]:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        self.user = "postgres" if self._as else pwd.getpwuid(os.geteuid()).pw_name
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._run("initdb", "-D", self._data, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
+        self.start()
+
+    def _run(self, program: str, *words: object) -> None:
+        command = [*self._as, str(self._bin / program), *map(str, words)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def start(self) -> None:
+        """Waits until it takes connections."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._data}"
+        self._run("pg_ctl", "-D", self._data, "-l", self._data / "log", "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """Ends it, and all connections to it."""
+        self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
+
+    def url(self, name: str) -> str:
+        """Of a database."""
+        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{name}"
+
+
+class Databases:
+    """Makes empty databases, each kind's server when it is first wanted."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._count = folder, 0
+        self._postgres: Postgres | None = None
+
+    def __enter__(self) -> Databases:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._postgres is not None:
+            self._postgres.stop()
+
+    @property
+    def postgres(self) -> Postgres:
+        """The server; skips where it is not installed."""
+        if self._postgres is None:
+            try:
+                self._postgres = Postgres(self._folder / "postgres")
+            except FileNotFoundError as error:
+                pytest.skip(str(error))
+        return self._postgres
+
+    def new(self, kind: str) -> str:
+        """The URL of an empty database."""
+        self._count += 1
+        if kind == "sqlite":
+            return f"sqlite:///{self._folder / f'{self._count}.db'}"
+        name, server = f"test_{self._count}", self.postgres
+        engine = create_engine(with_driver(server.url("postgres")), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return server.url(name)
