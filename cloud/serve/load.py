@@ -29,9 +29,10 @@ class LoadPolicy:
     """Goes by how long the windows of a pass have been waiting since their last packets came: by the median, so that a camera
     that sends what it kept during an outage changes nothing for the others.
 
-    Below half of the bound everything is read by the deepest tier. From there on that is kept for where it matters; beyond the
-    bound windows no longer overlap; beyond `hold_s` packets are taken no more, so that devices keep them in their spools,
-    until the lag is below half of that. No tick is left unread.
+    Below a quarter of the bound everything is read by the deepest tier, with reports. From there on the deepest is kept for
+    where it matters; beyond half of the bound the smallest reads alone; beyond the bound windows no longer overlap; beyond
+    `hold_s` packets are taken no more, so that devices keep them in their spools, until the lag is below half of that. No tick
+    is left unread.
     """
 
     def __init__(self, bound_s: float, hold_s: float, window: int, stride: int):
@@ -43,11 +44,11 @@ class LoadPolicy:
     def plan(self, lags_s: Sequence[float]) -> Plan:
         """For windows with those lags. To be followed by settle()."""
         self.lag_s = lag_s = median(lags_s) if lags_s else 0.0
-        if lag_s < self.bound_s / 2:
+        if lag_s < self.bound_s / 4:
             return Plan(Effort.ALL, self.stride)
-        if lag_s < self.bound_s:
+        if lag_s < self.bound_s / 2:
             return Plan(Effort.WHERE_IT_MATTERS, self.stride)
-        return Plan(Effort.SMALL, self.window)
+        return Plan(Effort.SMALL, self.stride if lag_s < self.bound_s else self.window)
 
     def settle(self) -> None:
         """Takes packets, or does not, from here on. To be called on the event loop."""

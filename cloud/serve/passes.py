@@ -17,6 +17,8 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 
 log = logging.getLogger("ruyicam.passes")
 
+# Windows of one pass: enough to be fast, little enough for the caches.
+_PASS = 32
 # One pass is given up, and its process with it, after so long.
 _PATIENCE_S = 60.0
 
@@ -39,9 +41,9 @@ class Reading(NamedTuple):
 class Passes(Protocol):
     """What a reasoner needs of a model."""
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
-        """One pass through a tier: features int16 [N, W, n] and which of them were released, bool [N, W]. A report is made of
-        every window that is not most likely of the first label."""
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
+        """N windows through a tier: features int16 [N, W, n] and which of them were released, bool [N, W]. A report is made of
+        those windows where `report`, bool [N], says so and that are not most likely of the first label."""
 
 
 class TierPasses:
@@ -51,27 +53,37 @@ class TierPasses:
         """family: a `Family`, whose tiers are made when they are first wanted."""
         self._family, self._tiers = family, {}
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
         """See Passes."""
         import torch
 
         if tier not in self._tiers:
             self._tiers[tier] = self._family.tier(tier)
+        parts, hidden = [], []
         with torch.inference_mode():
-            answers = self._tiers[tier](torch.from_numpy(features.astype(np.float32)), torch.from_numpy(valid))
-            own = answers[tier]
-            figures = torch.cat([own.contour[..., :2], torch.sigmoid(own.contour[..., 2:])], -1).mul(255).round()
+            for first in range(0, len(features), _PASS):
+                rows = slice(first, first + _PASS)
+                answers = self._tiers[tier](torch.from_numpy(features[rows].astype(np.float32)), torch.from_numpy(valid[rows]))
+                own = answers[tier]
+                figures = torch.cat([own.contour[..., :2], torch.sigmoid(own.contour[..., 2:])], -1).mul(255).round()
+                parts.append(
+                    (
+                        {name: torch.softmax(answer.window, -1).numpy() for name, answer in answers.items()},
+                        own.people.argmax(-1).to(torch.uint8).numpy(),
+                        figures.to(torch.uint8).numpy(),
+                    )
+                )
+                hidden.append(own.hidden)
+            probabilities, people, figures = zip(*parts, strict=True)
+            rows = {name: np.concatenate([p[name] for p in probabilities]) for name in probabilities[0]}
             reports: list[dict | None] = [None] * len(features)
-            asked = own.window.argmax(-1).nonzero()[:, 0]
+            asked = np.flatnonzero(report & (rows[tier].argmax(-1) > 0))
             if len(asked):
-                for i, report in zip(asked.tolist(), self._tiers[tier].text.report(own.hidden[asked]), strict=True):
-                    reports[i] = report.model_dump(mode="json")
-            return Reading(
-                {name: torch.softmax(answer.window, -1).numpy() for name, answer in answers.items()},
-                own.people.argmax(-1).to(torch.uint8).numpy(),
-                figures.to(torch.uint8).numpy(),
-                reports,
-            )
+                # All at once: decoding costs by the word, hardly by the window.
+                said = self._tiers[tier].text.report(torch.cat(hidden)[torch.from_numpy(asked)])
+                for i, what in zip(asked.tolist(), said, strict=True):
+                    reports[i] = what.model_dump(mode="json")
+        return Reading(rows, np.concatenate(people), np.concatenate(figures), reports)
 
 
 def _work(pipe: Connection, model: Path) -> None:
@@ -133,14 +145,14 @@ class WorkerPasses:
         if problem is not None:
             raise RuyicamError(Exit(problem[0]), problem[1])
 
-    def run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
         """See Passes. Raises RuyicamError(INTERNAL) if the process ended, after another was started."""
         with self._lock:
-            return self._run(tier, features, valid)
+            return self._ask(tier, features, valid, report)
 
-    def _run(self, tier: str, features: np.ndarray, valid: np.ndarray) -> Reading:
+    def _ask(self, *question) -> Reading:
         try:
-            self._pipe.send((tier, features, valid))
+            self._pipe.send(question)
             return self._receive()
         except (OSError, EOFError) as error:
             self.close()

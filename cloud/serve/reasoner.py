@@ -20,8 +20,8 @@ from .windows import PendingWindow, Seen, Verdict
 MIN_TICKS = 3
 # A window that the smallest tier finds quiet with less than this is worth the deepest one's look.
 CLEARLY = 0.8
-# Windows of one pass: enough to be fast, little enough for the caches.
-_PASS = 32
+# From one report of a boot to the next: decoding costs more than a pass.
+REPORT_TICKS = 100
 
 
 def window_inputs(
@@ -63,6 +63,8 @@ class WindowReasoner:
         self.config, self.bundles, self._passes = config, bundles, passes
         cloud = [name for name in self.tiers if name != "edge"]
         self._smallest, self._deepest = cloud[0], cloud[-1]
+        # To which tick each open boot was last reported.
+        self._reported: dict[tuple[str, str], int] = {}
 
     @property
     def tiers(self) -> list[str]:
@@ -78,16 +80,18 @@ class WindowReasoner:
         token = bundle.alphabet[w.packets[-1].token]
         return Verdict("edge", token if token in self.config.labels else quiet, None, None)
 
-    def _pass(self, tier: str, features: np.ndarray, valid: np.ndarray, which: Sequence[int], into: list[_Found]) -> None:
+    def _pass(
+        self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray, which: list[int], into: list[_Found]
+    ) -> None:
         """What the tier says of the windows `which`, into their places."""
-        for first in range(0, len(which), _PASS):
-            some = list(which[first : first + _PASS])
-            said = self._passes.run(tier, features[some], valid[some])
-            for name, rows in said.rows.items():
-                for i, row in zip(some, rows.tolist(), strict=True):
-                    into[i].rows[name] = row
-            for at, i in enumerate(some):
-                into[i].said, into[i].at = said, at
+        if not which:
+            return
+        said = self._passes.run(tier, features[which], valid[which], report[which])
+        for name, rows in said.rows.items():
+            for i, row in zip(which, rows.tolist(), strict=True):
+                into[i].rows[name] = row
+        for at, i in enumerate(which):
+            into[i].said, into[i].at = said, at
 
     def _matters(self, w: PendingWindow, row: list[float]) -> bool:
         return row[0] < CLEARLY or any(p.token for p in w.packets)
@@ -97,11 +101,24 @@ class WindowReasoner:
         features, valid = window_inputs(windows, self.bundles, self.config)
         found = [_Found() for _ in windows]
         deep = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
+        report, none = self._to_report(windows, effort), np.zeros(len(windows), bool)
         if effort != Effort.ALL:
-            self._pass(self._smallest, features, valid, deep, found)
+            self._pass(self._smallest, features, valid, none, deep, found)
             deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], found[i].rows[self._smallest])]
-        self._pass(self._deepest, features, valid, deep, found)
-        return [self._seen(w, f, v, effort) for w, f, v in zip(windows, found, valid, strict=True)]
+        self._pass(self._deepest, features, valid, report, deep, found)
+        seen = [self._seen(w, f, v, effort) for w, f, v in zip(windows, found, valid, strict=True)]
+        for w, s in zip(windows, seen, strict=True):
+            if w.final:
+                self._reported.pop((w.camera_id, w.boot_id), None)
+            elif s.report is not None:
+                self._reported[w.camera_id, w.boot_id] = w.end
+        return seen
+
+    def _to_report(self, windows: Sequence[PendingWindow], effort: Effort) -> np.ndarray:
+        """Those whose boot was not reported for a while; none while there is much to do."""
+        last = self._reported
+        some = [w.end - last.get((w.camera_id, w.boot_id), -REPORT_TICKS) >= REPORT_TICKS for w in windows]
+        return np.array(some, bool) & (effort == Effort.ALL)
 
     def _seen(self, w: PendingWindow, found: _Found, valid: np.ndarray, effort: Effort) -> Seen:
         verdicts = self._verdicts(w, found.rows, effort)

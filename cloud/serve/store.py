@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Row, Select, and_, create_engine, event, func, select
@@ -145,9 +145,10 @@ class Store:
         with self.engine.connect() as connection:
             return list(connection.execute(select(Packet.__table__).where(*of_boot).order_by(Packet.sequence)))
 
-    def changes(self, after: int, limit: int = 256) -> list[Change]:
+    def changes(self, after: int, limit: int = 256, kinds: Collection[str] | None = None) -> list[Change]:
         """What happened to events after the change of that number, in order."""
-        return self.rows(select(Change).where(Change.id > after).order_by(Change.id).limit(limit))
+        query = select(Change).where(Change.id > after).order_by(Change.id).limit(limit)
+        return self.rows(query if kinds is None else query.where(Change.kind.in_(kinds)))
 
     def newest_change(self) -> int:
         """Number of the last change; 0: none."""

@@ -41,18 +41,17 @@ class Subscribers:
         self._closed = True
         self.wake()
 
-    async def changes(self, after: int) -> AsyncIterator[Change | None]:
-        """Every change behind that number, for ever; None now and then while there is none."""
+    async def changes(self, after: int) -> AsyncIterator[list[Change]]:
+        """Every change behind that number, for ever; an empty list now and then while there is none."""
         self._loop = asyncio.get_running_loop()
         while not self._closed:
             changed = self.next_change()
             some = await asyncio.to_thread(self._store.changes, after)
-            for change in some:
-                after = change.id
-                yield change
             if some:
+                after = some[-1].id
+                yield some
                 continue
             try:
                 await asyncio.wait_for(changed.wait(), ALIVE_S)
             except TimeoutError:
-                yield None
+                yield []

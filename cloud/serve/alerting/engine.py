@@ -37,10 +37,14 @@ class Alerting:
 
     def look(self) -> None:
         """All changes since the last look, and escalations that are due."""
-        rules, position = self.book.rules(), self.book.position()
-        while changes := self._store.changes(position):
+        rules, position, newest = self.book.rules(), self.book.position(), self._store.newest_change()
+        # Without rules only the ends of what somebody was told before matter.
+        kinds = ("begin", "update", "end") if rules else ("end",)
+        while changes := self._store.changes(position, kinds=kinds):
             position = changes[-1].id
             self.book.conclude(position, self._happened(rules, changes))
+        if position < newest:
+            self.book.conclude(newest, [])
         self.book.escalate(rules)
 
     def _happened(self, rules: list[Rule], changes: list[Change]) -> list[Fired | dict]:
@@ -50,7 +54,6 @@ class Alerting:
         for change in changes:
             if change.kind == "end":
                 found.append(change.event)
-            if change.kind not in ("begin", "update"):
                 continue
             for rule in rules:
                 if (

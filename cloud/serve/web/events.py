@@ -79,13 +79,14 @@ async def stream(
     async def messages() -> AsyncIterator[str]:
         # Said at once, so that who listens knows that it is heard from here on.
         yield f"id: {after}\nretry: 1000\n: listening\n\n"
-        async for change in backend.subscribers.changes(after):
-            if change is None:
+        async for changes in backend.subscribers.changes(after):
+            if not changes:
                 yield ": still here\n\n"
                 continue
-            care = await asyncio.to_thread(backend.care.of, [change.event_id])
-            out = ChangeOut.of(change, CareOut.of(care.get(change.event_id), backend.care.labels[0]))
-            yield _sse(change.kind, out.model_dump(), change.id)
+            care = await asyncio.to_thread(backend.care.of, [c.event_id for c in changes])
+            for c in changes:
+                out = ChangeOut.of(c, CareOut.of(care.get(c.event_id), backend.care.labels[0]))
+                yield _sse(c.kind, out.model_dump(), c.id)
 
     return _streaming(messages())
 
