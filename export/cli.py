@@ -177,6 +177,20 @@ def certs_new(
     console.print(f"wrote {', '.join(names)} into {out}")
 
 
+@certs_app.command("revoke")
+def certs_revoke(
+    certificates: Annotated[list[Path], typer.Argument(help="certificates of cameras, PEM")],
+    crl: Annotated[Path, typer.Option(help="the list, new or to be added to: 'crl' in server.toml, taken up on SIGHUP")],
+    ca: Annotated[Path, typer.Option(help="the authority's certificate")],
+    ca_key: Annotated[Path, typer.Option(help="its private key")],
+    days: Annotated[float, typer.Option(help="how long the list is good", min=0.01)] = 365,
+) -> None:
+    """Have a server refuse certificates that are still valid, of devices that were stolen or taken down."""
+    from .pki import Authority
+
+    console.print(f"{Authority.revoke(ca, ca_key, crl, certificates, days)} certificates are on {crl}")
+
+
 @app.command()
 def enrol(
     config: Annotated[Path, typer.Option(help="server.toml, whose database the token goes into")],

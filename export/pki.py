@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.keys import read_pem
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,32 @@ class Authority:
         self._write(self.folder / "ca.key", _private(self._key), 0o600)
         return self.folder / "ca.key"
 
+    @staticmethod
+    def revoke(ca: Path, ca_key: Path, crl: Path, certificates: list[Path], days: float) -> int:
+        """Adds certificates to the list `crl`, or begins one, good for so long; how many are on it. Raises
+        RuyicamError(CREDENTIALS) for what cannot be read, or is not the authority's."""
+        _, authority = read_pem(ca, x509.load_pem_x509_certificate, "a certificate")
+        _, key = read_pem(ca_key, lambda b: serialization.load_pem_private_key(b, None), "an unencrypted private key")
+        now, gone = datetime.now(UTC), {}
+        if crl.exists():
+            _, old = read_pem(crl, x509.load_pem_x509_crl, "a certificate revocation list")
+            gone = {r.serial_number: r.revocation_date_utc for r in old}
+        for path in certificates:
+            _, certificate = read_pem(path, x509.load_pem_x509_certificate, "a certificate")
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except (InvalidSignature, ValueError, TypeError) as error:
+                raise RuyicamError(Exit.CREDENTIALS, f"{path}: is not of the authority {ca}") from error
+            gone.setdefault(certificate.serial_number, now)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(authority.subject)
+        builder = builder.last_update(now).next_update(now + timedelta(days=days))
+        for serial, when in gone.items():
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
+            builder = builder.add_revoked_certificate(entry.build())
+        signed = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+        Authority._write(crl, signed.public_bytes(serialization.Encoding.PEM))
+        return len(gone)
+
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         end = now + timedelta(days=days)
@@ -61,7 +89,8 @@ class Authority:
             .not_valid_after(end)
         )
 
-    def _write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+    @staticmethod
+    def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:

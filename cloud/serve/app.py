@@ -33,9 +33,10 @@ from .packets import GroupWriter, PacketLog
 from .passes import WorkerPasses
 from .reasoner import WindowReasoner
 from .replay import Replay
+from .retention import Retention
 from .store import Store
 from .subscribers import Subscribers
-from .tls import server_credentials
+from .tls import revoked_serials, server_credentials
 from .web.access import Backend
 from .web.api import make_api
 from .windows import PendingWindow, Seen, WindowQueue
@@ -63,6 +64,7 @@ class Service:
         """Loads and checks all that the configuration names; `reread` gives it anew on SIGHUP. Raises RuyicamError."""
         self.config, self.reread = config, reread
         self.credentials = server_credentials(config.ca, config.cert, config.key)
+        self.revoked: set[int] = set(revoked_serials(config.crl, config.ca))
         self.bundles: dict[str, BundleInfo] = {}
         self.offers: list[Offer] = []
         self._family_config = FamilyConfig.of_checkpoint(config.model)
@@ -123,11 +125,17 @@ class Service:
         self.offers[:] = [Offer(pattern, path, info.id) for (pattern, path), info in offered]
 
     def reload(self) -> None:
-        """Takes up `bundles` and `offers` from the configuration file; what is wrong with it is logged, and all stays."""
+        """Takes up `bundles`, `offers` and `crl` of the configuration file; what is wrong with it is logged, and all stays."""
         try:
             if self.reread is not None:
-                self._load_bundles(self.reread())
-                log.info("reloaded: %d bundles known, %d offered", len(self.bundles), len(self.offers))
+                config = self.reread()
+                revoked = revoked_serials(config.crl, config.ca)
+                self._load_bundles(config)
+                # In place, as above.
+                self.revoked.clear()
+                self.revoked.update(revoked)
+                counts = len(self.bundles), len(self.offers), len(self.revoked)
+                log.info("reloaded: %d bundles known, %d offered, %d certificates revoked", *counts)
         except RuyicamError as error:
             log.error("not reloaded: %s", error)
 
@@ -182,7 +190,7 @@ class Service:
         """Serves until SIGTERM or SIGINT; prints one line with both addresses when ready."""
         http = self.http
         server, port = self._rpc(
-            Ingest(self.store, self.writer, self.bundles, self.load, self._wake.set, self.offers),
+            Ingest(self.store, self.writer, self.bundles, self.load, self._wake.set, self.offers, self.revoked),
             self.config.grpc,
             self.credentials,
         )
@@ -202,6 +210,7 @@ class Service:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         work = [asyncio.create_task(self._reason()), asyncio.create_task(self.writer.run())]
         work.append(asyncio.create_task(self.alerting.run()))
+        work.append(asyncio.create_task(Retention(self.store, self.config.keep).run()))
         serving = asyncio.create_task(web.serve(sockets=[http]))
         print(
             f"ruyicam serve: ready {where} http={http.getsockname()[0]}:{http.getsockname()[1]}",

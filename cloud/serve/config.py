@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .retention import Keep
+
 
 class ServerConfig(BaseModel):
     """Every key of server.toml. Addresses are HOST:PORT; port 0 takes a free one."""
@@ -18,6 +20,7 @@ class ServerConfig(BaseModel):
     http: str = Field("127.0.0.1:8080", pattern=r"^.+:\d{1,5}$", description="address of API, health and metrics")
     open: bool = Field(False, description="API and page without log-in, all as administrators; only where http is loopback")
     ca: Path = Field(description="PEM: authority of the devices' certificates")
+    crl: Path | None = Field(None, description="PEM: the authority's list of certificates that are good no more")
     cert: Path = Field(description="PEM: the server's certificate")
     key: Path = Field(description="PEM: its private key")
     model: Path = Field(description="checkpoint folder with config.json and model.safetensors")
@@ -33,6 +36,7 @@ class ServerConfig(BaseModel):
     retry_s: float = Field(1.0, gt=0, description="after which a message to a channel is tried again; doubles with each try")
     retry_longest_s: float = Field(300.0, gt=0, description="most that it doubles to")
     give_up_s: float = Field(86400.0, gt=0, description="after which a message is dead; someone may have it tried again")
+    keep: Keep = Field(Keep(), description="how long things are kept, in days: features, events, changes, audit")
     idle_s: float = Field(10.0, gt=0, description="silence after which a boot's last window is closed")
 
     @model_validator(mode="after")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 
 import grpc
+from cryptography import x509
 from google.protobuf.message import DecodeError
 
 from ruyicam.cloud.bundles import BundleInfo
@@ -49,6 +50,10 @@ def _camera_of(context: grpc.aio.ServicerContext) -> str:
     return context.auth_context().get("x509_common_name", [b""])[0].decode(errors="replace")
 
 
+def _serial_of(context: grpc.aio.ServicerContext) -> int:
+    return x509.load_pem_x509_certificate(context.auth_context()["x509_pem_cert"][0]).serial_number
+
+
 class Ingest:
     """The gRPC service `ruyicam.v1.Uplink`."""
 
@@ -60,8 +65,17 @@ class Ingest:
         load: LoadPolicy,
         wake: Callable[[], None],
         offers: Sequence[Offer] = (),
+        revoked: Container[int] = (),
     ):
-        self.store, self.writer, self.bundles, self.load, self.wake, self.offers = store, writer, bundles, load, wake, offers
+        """revoked: serial numbers of certificates that are good no more; what is held here may change at any time."""
+        self.store, self.writer, self.bundles, self.load, self.wake = store, writer, bundles, load, wake
+        self.offers, self.revoked = offers, revoked
+
+    async def _refuse_revoked(self, serial: int, context: grpc.aio.ServicerContext) -> None:
+        if serial in self.revoked:
+            REJECTED.inc()
+            log.warning("camera %s: its certificate has been revoked", _camera_of(context))
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the certificate has been revoked")
 
     def handler(self) -> grpc.GenericRpcHandler:
         """To be given to `server.add_generic_rpc_handlers`."""
@@ -89,10 +103,12 @@ class Ingest:
 
     async def knows(self, raw: bytes, context: grpc.aio.ServicerContext):
         """Whether packets of that bundle are welcome."""
+        await self._refuse_revoked(_serial_of(context), context)
         return BundleKnown(known=(await self._bundle_asked(raw, context)).hex() in self.bundles)
 
     async def fetch(self, raw: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator:
         """The bundle that is offered to this camera, in pieces; nothing if it runs it, or none is."""
+        await self._refuse_revoked(_serial_of(context), context)
         camera_id = _camera_of(context)
         offer = offer_for(self.offers, camera_id, await self._bundle_asked(raw, context))
         if offer is None:
@@ -108,6 +124,7 @@ class Ingest:
 
     async def certify(self, raw: bytes, context: grpc.aio.ServicerContext):
         """Stores a session certificate whose signature and figures hold and whose key is that of the connection."""
+        await self._refuse_revoked(_serial_of(context), context)
         camera_id = _camera_of(context)
         try:
             request = SessionCertificate.FromString(raw)
@@ -144,7 +161,8 @@ class Ingest:
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator:
         """Stores what has arrived, then acknowledges each boot's newest packet. While the service is behind nothing is read,
         and devices keep what they have."""
-        camera_id = _camera_of(context)
+        camera_id, serial = _camera_of(context), _serial_of(context)
+        await self._refuse_revoked(serial, context)
         queue: asyncio.Queue = asyncio.Queue(2 * _BATCH)
 
         async def read() -> None:
@@ -166,6 +184,7 @@ class Ingest:
                     batch.pop()
                 if not batch:
                     continue
+                await self._refuse_revoked(serial, context)
                 try:
                     packets = [self.check(raw, camera_id) for raw in batch]
                 except BadPacketError as error:

@@ -12,6 +12,7 @@ HOLDING = Gauge("ruyicam_ingest_holding", "1: packets are not taken, so that dev
 EVENTS = Counter("ruyicam_events_total", "Events opened")
 REASONING = Histogram("ruyicam_reasoning_seconds", "Time of one forward pass over a batch of windows")
 DELIVERIES = Counter("ruyicam_deliveries_total", "Messages to channels that were tried", ["channel", "state"])
+DELETED = Counter("ruyicam_deleted_total", "Rows deleted because of their age", ["table"])
 LATENCY = Histogram(
     "ruyicam_packet_to_event_seconds",
     "From the newest packet of a window to its verdict",

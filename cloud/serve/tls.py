@@ -23,6 +23,21 @@ def _certificate(path: Path) -> tuple[bytes, x509.Certificate]:
     return pem, cert
 
 
+def revoked_serials(crl: Path | None, ca: Path) -> frozenset[int]:
+    """Serial numbers of certificates that are good no more, by the authority's list. Raises RuyicamError(CREDENTIALS) for one
+    that is not the authority's, or out of date."""
+    if crl is None:
+        return frozenset()
+    _, found = read_pem(crl, x509.load_pem_x509_crl, "a certificate revocation list")
+    _, authority = read_pem(ca, x509.load_pem_x509_certificate, "a certificate")
+    if not found.is_signature_valid(authority.public_key()):
+        raise RuyicamError(Exit.CREDENTIALS, f"{crl}: is not signed by {ca}")
+    end = found.next_update_utc
+    if end is not None and datetime.now(UTC) > end:
+        raise RuyicamError(Exit.CREDENTIALS, f"{crl}: was good until {end}; make a newer one")
+    return frozenset(r.serial_number for r in found)
+
+
 def server_credentials(ca: Path, cert: Path, key: Path, mutual: bool = True) -> grpc.ServerCredentials:
     """TLS; mutual: clients must show a certificate of `ca`. Raises RuyicamError(CREDENTIALS) with one line."""
     ca_pem, _ = _certificate(ca)

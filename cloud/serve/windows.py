@@ -72,7 +72,7 @@ class WindowQueue:
         self._opened = time.monotonic()
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def pending(self, bundles: Collection[str], limit: int = 64) -> list[PendingWindow]:
+    def pending(self, bundles: Collection[str], limit: int = 128) -> list[PendingWindow]:
         """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent.
 
         bundles: ids of the bundles whose boots count; others wait until their bundle is known.
@@ -82,7 +82,11 @@ class WindowQueue:
         # While the server was away no camera could be heard.
         if time.monotonic() >= self._opened + self.idle_s:
             due = or_(due, Boot.seen_at <= time.time() - self.idle_s)
-        boots = select(Boot).where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due).order_by(Boot.seen_at).limit(limit)
+        # Who waits longest comes first; one that sends what it kept during an outage waits no longer than others can.
+        most, waits = self.window + 2 * self.stride, Boot.newest - Boot.next_start
+        first = case((waits > most, most), else_=waits).desc()
+        boots = select(Boot).where(Boot.closed.is_(False), Boot.bundle_id.in_(bundles), due)
+        boots = boots.order_by(first, Boot.seen_at).limit(limit)
         # The last window looks back from the newest tick; where all ticks were read it is empty.
         full = Boot.newest >= Boot.next_start + last
         end = case((full, Boot.next_start + last), else_=Boot.newest)

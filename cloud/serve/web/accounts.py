@@ -8,12 +8,12 @@ from fastapi import APIRouter, Cookie, HTTPException, Query, Request, Response
 
 from ..accounts import LOGIN_S, TooManyTriesError
 from .access import COOKIE, Admin, BackendDep, Viewer
-from .models import AuditOut, LoginIn, MeOut, NewToken, TokenIn, TokenOut, UserChange, UserIn, UserOut
+from .models import AuditOut, LoginIn, MeOut, NewToken, Problem, TokenIn, TokenOut, UserChange, UserIn, UserOut
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
 
 
-@router.post("/login")
+@router.post("/login", responses={429: {"model": Problem}})
 def login(request: Request, response: Response, backend: BackendDep, said: LoginIn) -> MeOut:
     """Lets a browser in, by a cookie, for twelve hours."""
     try:

@@ -15,10 +15,15 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 
 from . import accounts, cameras, events, rules
 from .access import Backend, Viewer
+from .models import Problem
 
 PAGE = Path(__file__).resolve().parent / "page"
 # Everything comes from here, and nothing is run that does not lie in a file of its own.
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+
+
+_TEXT: dict[int | str, dict] = {200: {"content": {"text/plain": {}}}}
+_REFUSED: dict[int | str, dict] = {code: {"model": Problem} for code in (400, 401, 403, 404, 422)}
 
 
 class _SafeHeaders:
@@ -58,12 +63,12 @@ def make_api(backend: Backend) -> FastAPI:
         backend.store.events(limit=1)
         return {"status": "ok", "version": backend.version}
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", tags=["operations"], response_class=Response, responses=_REFUSED | _TEXT)
     def metrics(who: Viewer) -> Response:
         """For Prometheus."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     for part in (events, cameras, rules, accounts):
-        app.include_router(part.router)
+        app.include_router(part.router, responses=_REFUSED)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

@@ -236,6 +236,12 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Problem(BaseModel):
+    """Why a request was refused: a line, or what is wrong where."""
+
+    detail: str | list[dict[str, Any]]
+
+
 class LoginIn(Request):
     """A user."""
 

@@ -15,7 +15,7 @@ from ..alerting.channels import HIDDEN, Channel, channel_of
 from ..alerting.rules import Rule
 from ..tables import Delivery
 from .access import Admin, Backend, BackendDep, RowId, Viewer
-from .models import iso
+from .models import Problem, iso
 
 router = APIRouter(prefix="/v1", tags=["alerts"])
 
@@ -105,7 +105,7 @@ def remove_channel(backend: BackendDep, who: Admin, name: str) -> None:
     backend.accounts.note(who.name, "remove channel", name)
 
 
-@router.post("/channels/{name}/test", status_code=204)
+@router.post("/channels/{name}/test", status_code=204, responses={502: {"model": Problem}})
 async def test_channel(backend: BackendDep, who: Admin, name: str) -> None:
     """Sends a made-up event at once; 502 with the reason if that fails."""
     channel, now_us = _channel(backend, name), int(time.time() * 1e6)
