@@ -59,7 +59,7 @@ def main(data: Path, out: Path) -> None:
             page.locator(".list a").nth(2).click()
             page.get_by_role("button", name="Play").click()
             time.sleep(1.5)
-            page.add_style_tag(content="#alerts { max-height: 4rem; overflow: hidden; }")
+            page.evaluate("document.getElementById('alerts').style.cssText = 'max-height: 4rem; overflow: hidden'")
             page.screenshot(path=out / "page-event.png")
             chromium.close()
         over.set()
