@@ -11,8 +11,9 @@ from sqlalchemy import func, select, update
 from ruyicam.cloud.serve.accounts import Accounts
 from ruyicam.cloud.serve.alerting.book import AlertBook
 from ruyicam.cloud.serve.care import EventCare
+from ruyicam.cloud.serve.config import Keep
 from ruyicam.cloud.serve.packets import PacketLog
-from ruyicam.cloud.serve.retention import Keep, Retention
+from ruyicam.cloud.serve.retention import Retention
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.tables import AuditEntry, Base, Care, Change, Event, Note, Packet, Window
 from ruyicam.cloud.serve.windows import Seen, Verdict, WindowQueue

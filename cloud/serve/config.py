@@ -6,7 +6,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .retention import Keep
+
+class Keep(BaseModel):
+    """How long things are kept, in days."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    features: float = Field(7.0, gt=0, description="released features, and what tiers said of their windows: replay needs them")
+    events: float = Field(90.0, gt=0, description="events, notes, messages and session certificates, since their end")
+    changes: float = Field(1.0, gt=0, description="what happened to events, for listeners that come back")
+    audit: float = Field(365.0, gt=0, description="who saw and did what")
 
 
 class ServerConfig(BaseModel):

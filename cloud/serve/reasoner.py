@@ -96,18 +96,20 @@ class WindowReasoner:
     def _matters(self, w: PendingWindow, row: list[float]) -> bool:
         return row[0] < CLEARLY or any(p.token for p in w.packets)
 
-    def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL) -> list[Seen]:
-        """What is seen in each window; nothing in one without packets. Under a certified profile the edge tier alone speaks."""
+    def read(self, windows: Sequence[PendingWindow], effort: Effort = Effort.ALL, reports: bool = True) -> list[Seen]:
+        """What is seen in each window; nothing in one without packets. Under a certified profile the edge tier alone speaks.
+        reports: whether the language head is asked, which one caller at a time may have done."""
         features, valid = window_inputs(windows, self.bundles, self.config)
         found = [_Found() for _ in windows]
         deep = [i for i in range(len(windows)) if valid[i].sum() >= MIN_TICKS]
-        report, none = self._to_report(windows, effort), np.zeros(len(windows), bool)
+        none = np.zeros(len(windows), bool)
+        report = self._to_report(windows, effort) if reports else none
         if effort != Effort.ALL:
             self._pass(self._smallest, features, valid, none, deep, found)
             deep = [i for i in deep if effort != Effort.SMALL and self._matters(windows[i], found[i].rows[self._smallest])]
         self._pass(self._deepest, features, valid, report, deep, found)
         seen = [self._seen(w, f, v, effort) for w, f, v in zip(windows, found, valid, strict=True)]
-        for w, s in zip(windows, seen, strict=True):
+        for w, s in zip(windows, seen, strict=True) if reports else ():
             if w.final:
                 self._reported.pop((w.camera_id, w.boot_id), None)
             elif s.report is not None:

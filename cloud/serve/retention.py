@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, and_, delete, func, select
 
+from .config import Keep
 from .metrics import DELETED
 from .store import Store
 from .tables import (
@@ -33,16 +33,6 @@ _DAY_S = 86400.0
 # Rows of one transaction, at most; while there are more, the next one comes soon.
 _MOST = 2000
 _SOON_S, _LATER_S = 0.5, 60.0
-
-
-class Keep(BaseModel):
-    """How long things are kept, in days."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    features: float = Field(7.0, gt=0, description="released features, and what tiers said of their windows: replay needs them")
-    events: float = Field(90.0, gt=0, description="events, notes, messages and session certificates, since their end")
-    changes: float = Field(1.0, gt=0, description="what happened to events, for listeners that come back")
-    audit: float = Field(365.0, gt=0, description="who saw and did what")
 
 
 class Retention:
@@ -73,13 +63,15 @@ class Retention:
         # What no window has been read to yet is not old, whenever it came.
         read = Packet.sequence <= (boot.newest if boot.closed else boot.next_start - 1)
         first = select(Packet.sequence, Packet.received_at).where(*of_boot, read).order_by(Packet.sequence).limit(most)
-        with self._store.write() as connection:
+        # Nobody who writes waits for this look, which mostly finds nothing.
+        with self._store.engine.connect() as connection:
             there = connection.execute(first).all()
-            if not there and boot.closed:
-                self._empty.add((boot.camera_id, boot.boot_id))
-            gone = [p.sequence for p in there if p.received_at < before]
-            if not gone:
-                return 0
+        if not there and boot.closed:
+            self._empty.add((boot.camera_id, boot.boot_id))
+        gone = [p.sequence for p in there if p.received_at < before]
+        if not gone:
+            return 0
+        with self._store.write() as connection:
             old = and_(*of_boot, Packet.sequence <= gone[-1], Packet.received_at < before)
             count = self._delete(connection, Packet, old)
             windows = Window.camera_id == boot.camera_id, Window.boot_id == boot.boot_id, Window.end <= gone[-1]
