@@ -222,6 +222,28 @@ def test_a_channel_that_fails_holds_up_no_other(ward, target, another):
     assert [s for _, c, _, s in ward.states() if c == "gone"] == ["waiting"]
 
 
+def test_a_channel_that_hangs_holds_up_no_other(ward, target):
+    with socket.socket() as silent:
+        # It takes connections, and says nothing.
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hanging = {"kind": "webhook", "name": "a-hangs", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        ward.alerting.book.put_channel(channel_of(hanging), "test")
+        ward.alerting.book.put_rule(Rule(name="falls", to=["a-hangs", "hook"]), "test")
+
+        async def main() -> list[int]:
+            counts = []
+            for behaviours in (["fall"], ["quiet", "fall"]):
+                await asyncio.to_thread(ward.sees, *behaviours)
+                await asyncio.to_thread(ward.alerting.look)
+                tasks = await ward.alerting.start_deliveries()
+                await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+                counts.append(len(target.got))
+            return counts
+
+        assert asyncio.run(main()) == [1, 3]
+
+
 def test_who_does_not_acknowledge_in_time_is_not_the_last_who_is_told(ward, target, another):
     ward.alerting.book.put_channel(channel_of({"kind": "webhook", "name": "nurse", "url": another.url}), "test")
     ward.alerting.book.put_rule(Rule(name="falls", to=["hook"], escalate_after_s=0.2, escalate_to=["nurse"]), "test")

@@ -169,9 +169,10 @@ class AlertBook:
                 count += 1
         return count
 
-    def due(self, limit: int = 100) -> list[Delivery]:
-        """Messages that are to be sent now, oldest first."""
+    def due(self, but: Sequence[str] = (), limit: int = 100) -> list[Delivery]:
+        """Messages that are to be sent now, oldest first; but: not over these channels."""
         query = select(Delivery).where(Delivery.state == "waiting", Delivery.due_at <= time.time())
+        query = query.where(Delivery.channel.not_in(but))
         return self._store.rows(query.order_by(Delivery.id).limit(limit))
 
     def deliveries(self, state: str | None, limit: int) -> list[Delivery]:

@@ -34,6 +34,8 @@ class Alerting:
         self.book = AlertBook(store)
         self._store, self._subscribers, self._replay = store, subscribers, replay
         self._retry_s, self._longest_s, self._give_up_s = retry_s, longest_s, give_up_s
+        # Channels over which something is being sent.
+        self._busy: dict[str, asyncio.Task] = {}
 
     def look(self) -> None:
         """All changes since the last look, and escalations that are due."""
@@ -81,19 +83,28 @@ class Alerting:
                     return True
         return False
 
-    async def deliver(self) -> None:
-        """Everything that is due, the channels side by side, each its own in order."""
-        due = await asyncio.to_thread(self.book.due)
+    async def start_deliveries(self) -> list[asyncio.Task]:
+        """Begins to send what is due over each channel that is not busy, oldest first; a slow one keeps no other waiting."""
+        due = await asyncio.to_thread(self.book.due, list(self._busy))
         channels = {c.name: c for c in await asyncio.to_thread(self.book.channels)} if due else {}
         by_channel: dict[str, list[Delivery]] = defaultdict(list)
         for delivery in due:
             by_channel[delivery.channel].append(delivery)
 
-        async def one_by_one(some: list[Delivery]) -> None:
-            for delivery in some:
-                await self._send(channels.get(delivery.channel), delivery)
+        async def one_by_one(name: str, some: list[Delivery]) -> None:
+            try:
+                for delivery in some:
+                    await self._send(channels.get(name), delivery)
+            finally:
+                self._busy.pop(name, None)
 
-        await asyncio.gather(*map(one_by_one, by_channel.values()))
+        for name, some in by_channel.items():
+            self._busy[name] = asyncio.create_task(one_by_one(name, some))
+        return [self._busy[name] for name in by_channel]
+
+    async def deliver(self) -> None:
+        """Everything that is due."""
+        await asyncio.gather(*await self.start_deliveries())
 
     async def _send(self, channel, delivery: Delivery) -> None:
         try:
@@ -103,7 +114,7 @@ class Alerting:
         except Exception as error:
             # Whatever a library raises: the message is kept, and why is shown.
             why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"[:500]
-            wait = min(self._longest_s, self._retry_s * 2**delivery.tries) * random.uniform(0.75, 1.25)
+            wait = min(self._longest_s, self._retry_s * 2 ** min(delivery.tries, 32)) * random.uniform(0.75, 1.25)
             dead = time.time() - delivery.made_at > self._give_up_s
             log.warning("message %d to %s: %s%s", delivery.id, delivery.channel, why, "; given up" if dead else "")
             values = {"state": "dead" if dead else "waiting", "error": why, "due_at": time.time() + wait}
@@ -126,4 +137,4 @@ class Alerting:
 
     async def run(self) -> None:
         """Until it is cancelled. A slow target holds up messages, never the rules."""
-        await asyncio.gather(self._each(lambda: asyncio.to_thread(self.look)), self._each(self.deliver))
+        await asyncio.gather(self._each(lambda: asyncio.to_thread(self.look)), self._each(self.start_deliveries))
