@@ -31,8 +31,9 @@ class Postgres:
         folder.mkdir()
         if self._as:
             shutil.chown(folder, "postgres", "postgres")
-            for parent in folder.parents[:3]:
-                parent.chmod(parent.stat().st_mode | 0o011)
+            for parent in folder.parents:
+                if not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o001)
         self.user = "postgres" if self._as else pwd.getpwuid(os.geteuid()).pw_name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -253,6 +253,20 @@ def test_every_view_in_dark_and_light_at_any_width(browser, session, scheme, siz
     assert page.said == []
 
 
+def test_a_service_that_is_away_is_said_and_a_login_that_is_over_asked_for(browser, session):
+    page = log_in(browser, session, "otto")
+    expect(page.get_by_role("heading", name="Live")).to_be_visible()
+    session.stop_server()
+    expect(page.get_by_role("alert")).to_contain_text("The connection to the service is lost")
+    session.start_server()
+    expect(page.get_by_role("alert")).to_be_hidden(timeout=30_000)
+    session.stop_server()
+    with Store(f"sqlite:///{session.folder / 'server.db'}").write() as connection:
+        connection.exec_driver_sql("DELETE FROM logins")
+    session.start_server()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=30_000)
+
+
 def test_logging_out_ends_it(browser, session):
     page = log_in(browser, session, "vera")
     cookies = page.context.cookies()

@@ -23,9 +23,27 @@ export async function ask(method, path, body) {
 
 export const get = (path) => ask("GET", path);
 
-// Calls `hear(kind, data)` for each message of those kinds until it is closed.
-export function listen(path, kinds, hear) {
-  const source = new EventSource(path);
-  for (const kind of kinds) source.addEventListener(kind, (message) => hear(kind, JSON.parse(message.data)));
-  return source;
+const AGAIN_MS = 3000;
+
+// Calls `hear(kind, data)` for each message of those kinds until it is closed, and `lost(whether)` as the connection goes and comes.
+export function listen(path, kinds, hear, lost = () => {}) {
+  let source = null;
+  let timer = null;
+  const open = () => {
+    source = new EventSource(path);
+    source.addEventListener("open", () => lost(false));
+    source.addEventListener("error", () => {
+      lost(true);
+      // A browser tries again by itself, but not where it was refused.
+      if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, AGAIN_MS);
+    });
+    for (const kind of kinds) source.addEventListener(kind, (message) => hear(kind, JSON.parse(message.data)));
+  };
+  open();
+  return {
+    close() {
+      clearTimeout(timer);
+      source.close();
+    },
+  };
 }

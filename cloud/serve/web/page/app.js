@@ -80,18 +80,37 @@ async function enter() {
   byId("views").hidden = false;
   byId("views").replaceChildren(...Object.entries(VIEWS).filter(([, v]) => state.may(v.role))
     .map(([name, v]) => h("a", { href: `#${name}` }, v.title)));
-  // Those of the last hour that nobody has seen to; what comes while we ask is heard on the stream.
-  stream = listen("/v1/events/stream", CHANGES, heard);
+  stream = listen("/v1/events/stream", CHANGES, heard, lost);
+  await askAlerts();
+  await show();
+}
+
+// Those of the last hour that nobody has seen to; what comes while we ask is heard on the stream.
+async function askAlerts() {
   const since = Math.round((Date.now() - 3600e3) * 1000);
   for (const event of await get(`/v1/events?alerts=true&since_us=${since}&limit=200`)) {
     if (!event.care.acknowledged_at && event.care.label === null && !open.has(event.id)) open.set(event.id, event);
   }
   showAlerts();
-  await show();
+}
+
+// Who looks at this page relies on being told: a connection that is gone is said, and asks to log in if that is why.
+let away = false;
+function lost(gone) {
+  if (gone) {
+    state.problem(new Error("The connection to the service is lost: nothing new is shown. Trying again."));
+    get("/v1/me").catch((error) => error instanceof Refused && failed(error));
+  } else if (away) {
+    state.problem(null);
+    askAlerts().catch(failed);
+  }
+  away = gone;
 }
 
 function login() {
   stream?.close();
+  if (away) state.problem(null);
+  away = false;
   leave?.();
   leave = state.me = null;
   open.clear();
