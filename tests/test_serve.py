@@ -85,6 +85,13 @@ def test_load_is_met_by_less_effort_then_wider_steps_then_patience():
     assert load.plan([1.5]) == Plan(Effort.SMALL, 40)
     # One camera that comes back after an hour is no load.
     assert load.plan([0.1, 3600.0, 0.2]).effort == Effort.ALL
+    # What reading takes is part of it.
+    load.took(1.0)
+    assert load.plan([0.2]) == Plan(Effort.SMALL, 10) and load.lag_s == 0.7
+    load.took(0.0)
+    assert load.plan([0.2]) == Plan(Effort.WHERE_IT_MATTERS, 10) and load.plan([]) == Plan(Effort.ALL, 10)
+    for _ in range(20):
+        load.took(0.0)
 
     async def admitted(lag_s: float) -> bool:
         load.plan([lag_s])

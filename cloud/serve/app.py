@@ -151,9 +151,11 @@ class Service:
         LAG.set(self.load.lag_s)
         if not pending:
             return [], []
+        begun = time.monotonic()
         with REASONING.time():
             seen = self.reasoner.read(pending, plan.effort)
         EVENTS.inc(self.queue.conclude(pending, seen, plan.stride))
+        self.load.took(time.monotonic() - begun)
         WINDOWS.labels(plan.effort).inc(sum(bool(s.verdicts) for s in seen))
         for lag in lags_s():
             LATENCY.observe(lag)

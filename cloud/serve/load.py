@@ -26,8 +26,8 @@ class Plan:
 
 
 class LoadPolicy:
-    """Goes by how long the windows of a pass have been waiting since their last packets came: by the median, so that a camera
-    that sends what it kept during an outage changes nothing for the others.
+    """Goes by how long the windows of a pass will have waited since their last packets came when it is read: by the median, so
+    that a camera that sends what it kept during an outage changes nothing for the others.
 
     Below a quarter of the bound everything is read by the deepest tier, with reports. From there on the deepest is kept for
     where it matters; beyond half of the bound the smallest reads alone; beyond the bound windows no longer overlap; beyond
@@ -37,18 +37,22 @@ class LoadPolicy:
 
     def __init__(self, bound_s: float, hold_s: float, window: int, stride: int):
         self.bound_s, self.hold_s, self.window, self.stride = bound_s, hold_s, window, stride
-        self.lag_s = 0.0
+        self.lag_s = self._reading_s = 0.0
         self._open = asyncio.Event()
         self._open.set()
 
     def plan(self, lags_s: Sequence[float]) -> Plan:
         """For windows with those lags. To be followed by settle()."""
-        self.lag_s = lag_s = median(lags_s) if lags_s else 0.0
+        self.lag_s = lag_s = median(lags_s) + self._reading_s if lags_s else 0.0
         if lag_s < self.bound_s / 4:
             return Plan(Effort.ALL, self.stride)
         if lag_s < self.bound_s / 2:
             return Plan(Effort.WHERE_IT_MATTERS, self.stride)
         return Plan(Effort.SMALL, self.stride if lag_s < self.bound_s else self.window)
+
+    def took(self, seconds: float) -> None:
+        """How long the last pass was read; the next one is expected to take as long."""
+        self._reading_s = (self._reading_s + seconds) / 2
 
     def settle(self) -> None:
         """Takes packets, or does not, from here on. To be called on the event loop."""
