@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,7 +66,7 @@ class Accounts:
         self._hasher = PasswordHasher()
         # Takes the time that a user's would, so that an answer's delay does not tell who is one.
         self._nobody = self._hasher.hash(secrets.token_hex())
-        self._failed: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TRIES))
+        self._failed: dict[str, deque[float]] = {}
 
     @staticmethod
     def _check_name(name: str) -> None:
@@ -122,7 +122,7 @@ class Accounts:
     def log_in(self, name: str, password: str) -> tuple[Identity, str] | None:
         """Who that is, and the secret that its browser keeps; None: no such user with that password. Raises
         TooManyTriesError."""
-        failed, now = self._failed[name], time.monotonic()
+        failed, now = self._failed.get(name, ()), time.monotonic()
         if len(failed) == _TRIES and failed[0] > now - 60:
             raise TooManyTriesError
         user = next(iter(self._store.rows(select(User).where(User.name == name))), None)
@@ -131,10 +131,10 @@ class Accounts:
         except VerificationError:
             user = None
         if user is None:
-            failed.append(now)
+            self._failed.setdefault(name, deque(maxlen=_TRIES)).append(now)
             if len(self._failed) > _NAMES:
-                for old in [k for k, v in self._failed.items() if v[-1] < now - 60]:
-                    del self._failed[old]
+                for old in [k for k, v in list(self._failed.items()) if v[-1] < now - 60]:
+                    self._failed.pop(old, None)
             return None
         self._failed.pop(name, None)
         secret = secrets.token_urlsafe(32)

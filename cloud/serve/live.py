@@ -11,7 +11,7 @@ import numpy as np
 
 from .windows import PendingWindow, Seen
 
-# A wall that is this many readings behind is told only the latest of each camera.
+# A wall that is so many readings of each camera behind is told nothing more until it has caught up.
 _BEHIND = 64
 
 

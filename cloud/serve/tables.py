@@ -133,9 +133,9 @@ class Care(Base):
     __tablename__ = "event_care"
     event_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     acknowledged_at: Mapped[float | None] = mapped_column(Float)
-    acknowledged_by: Mapped[str | None] = mapped_column(String(64))
+    acknowledged_by: Mapped[str | None] = mapped_column(String(80))
     judged_at: Mapped[float | None] = mapped_column(Float)
-    judged_by: Mapped[str | None] = mapped_column(String(64))
+    judged_by: Mapped[str | None] = mapped_column(String(80))
     # What it really was: one of the model's labels; the quiet one is a false alarm.
     label: Mapped[str | None] = mapped_column(String(64))
 
@@ -147,7 +147,7 @@ class Note(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     event_id: Mapped[int] = mapped_column(Integer, index=True)
     at: Mapped[float] = mapped_column(Float)
-    by: Mapped[str] = mapped_column(String(64))
+    by: Mapped[str] = mapped_column(String(80))
     text: Mapped[str] = mapped_column(Text)
 
 
@@ -179,7 +179,7 @@ class ApiToken(Base):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     role: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[float] = mapped_column(Float)
-    created_by: Mapped[str] = mapped_column(String(64))
+    created_by: Mapped[str] = mapped_column(String(80))
     expires_at: Mapped[float | None] = mapped_column(Float)
 
 
@@ -195,24 +195,25 @@ class AuditEntry(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
-class RuleRow(Base):
+class _Named:
+    """Something that an administrator made and may change."""
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    spec: Mapped[dict] = mapped_column(JSON)
+    changed_at: Mapped[float] = mapped_column(Float)
+    changed_by: Mapped[str] = mapped_column(String(80))
+
+
+class RuleRow(_Named, Base):
     """An alert rule; spec: `alerting.rules.Rule`."""
 
     __tablename__ = "rules"
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    spec: Mapped[dict] = mapped_column(JSON)
-    changed_at: Mapped[float] = mapped_column(Float)
-    changed_by: Mapped[str] = mapped_column(String(80))
 
 
-class ChannelRow(Base):
+class ChannelRow(_Named, Base):
     """A way to tell somebody; spec: one of `alerting.channels`, with its secrets."""
 
     __tablename__ = "channels"
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    spec: Mapped[dict] = mapped_column(JSON)
-    changed_at: Mapped[float] = mapped_column(Float)
-    changed_by: Mapped[str] = mapped_column(String(80))
 
 
 class Firing(Base):

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
+from ..forms import CareOut, EventOut, iso
 from ..store import Store
 from ..tables import Care, ChannelRow, Cursor, Delivery, Event, Firing, RuleRow
-from ..web.models import CareOut, EventOut, iso
 from .channels import Channel, channel_of
 from .rules import Rule
 

@@ -6,8 +6,9 @@ import time
 
 from fastapi import APIRouter, HTTPException
 
+from ..forms import iso
 from .access import BackendDep, Viewer
-from .models import BootOut, CameraOut, CertificateOut, WindowOut, iso
+from .models import BootOut, CameraOut, CertificateOut, WindowOut
 
 router = APIRouter(prefix="/v1", tags=["cameras"])
 _BOOT = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits", "ledger_went_back")

@@ -10,22 +10,20 @@ from typing import Annotated
 from fastapi import APIRouter, Header, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 
+from ..forms import CareOut, EventOut, iso
 from ..live import joints
 from ..subscribers import ALIVE_S
 from ..tables import Event
 from .access import Backend, BackendDep, Operator, RowId, Viewer
 from .models import (
-    CareOut,
     ChangeOut,
     ContourOut,
     ContourTick,
     EventDetail,
-    EventOut,
     JudgementIn,
     LabelOut,
     NoteIn,
     NoteOut,
-    iso,
 )
 
 router = APIRouter(prefix="/v1", tags=["events"])

@@ -13,9 +13,10 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ..alerting.book import cloud_event
 from ..alerting.channels import HIDDEN, Channel, channel_of
 from ..alerting.rules import Rule
+from ..forms import iso
 from ..tables import Delivery
 from .access import Admin, Backend, BackendDep, RowId, Viewer
-from .models import Problem, iso
+from .models import Problem
 
 router = APIRouter(prefix="/v1", tags=["alerts"])
 

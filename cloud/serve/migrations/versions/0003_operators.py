@@ -16,9 +16,9 @@ def upgrade() -> None:
         "event_care",
         sa.Column("event_id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("acknowledged_at", sa.Float),
-        sa.Column("acknowledged_by", sa.String(64)),
+        sa.Column("acknowledged_by", sa.String(80)),
         sa.Column("judged_at", sa.Float),
-        sa.Column("judged_by", sa.String(64)),
+        sa.Column("judged_by", sa.String(80)),
         sa.Column("label", sa.String(64)),
     )
     op.create_table(
@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("event_id", sa.Integer, nullable=False, index=True),
         sa.Column("at", sa.Float, nullable=False),
-        sa.Column("by", sa.String(64), nullable=False),
+        sa.Column("by", sa.String(80), nullable=False),
         sa.Column("text", sa.Text, nullable=False),
     )
     op.create_table(
@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(64), nullable=False, unique=True),
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
-        sa.Column("created_by", sa.String(64), nullable=False),
+        sa.Column("created_by", sa.String(80), nullable=False),
         sa.Column("expires_at", sa.Float),
     )
     op.create_table(
