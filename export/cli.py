@@ -220,16 +220,23 @@ def enrol(
 
 
 @app.command()
-def serve(config: Annotated[Path, typer.Option(help="server.toml")]) -> None:
+def serve(
+    config: Annotated[Path, typer.Option(help="server.toml")],
+    ray: Annotated[bool, typer.Option("--ray", help="the model on a Ray cluster, as [ray] in server.toml says")] = False,
+) -> None:
     """Take in features, reason, and offer events. SIGHUP: take up bundles and offers of the configuration anew."""
-    from ruyicam.cloud.serve.config import ServerConfig
+    from ruyicam.cloud.serve.config import Ray, ServerConfig
     from ruyicam.cloud.toml import load_toml
 
-    load_toml(ServerConfig, config)
+    def read() -> ServerConfig:
+        said = load_toml(ServerConfig, config)
+        return said.model_copy(update={"ray": said.ray or Ray()}) if ray else said
+
+    read()
     # Only now, as it takes seconds to load.
     from ruyicam.cloud.serve.app import serve as run
 
-    run(lambda: load_toml(ServerConfig, config))
+    run(read)
 
 
 @app.command()

@@ -44,6 +44,7 @@ def lived(store) -> Store:
     for event in store.events():
         care.acknowledge(event.id, "otto")
         care.write_note(event.id, "hello", "otto")
+    queue.turn.give_back()
     Accounts(store).note("otto", "look", "x")
     return store
 

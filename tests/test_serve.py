@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import urllib.request
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from ruyicam.cloud.bundles import read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.serve.load import Effort, LoadPolicy, Plan
 from ruyicam.cloud.serve.packets import GroupWriter, PacketLog
-from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses
+from ruyicam.cloud.serve.passes import TierPasses, WorkerPasses, local_passes
 from ruyicam.cloud.serve.reasoner import WindowReasoner
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.subscribers import Subscribers
@@ -197,7 +198,7 @@ def test_a_window_reads_the_same_in_any_company(reasoner):
 
 
 def test_the_model_s_process_answers_alike_and_is_started_again(reasoner, family):
-    worker = WorkerPasses(default_model())
+    worker = WorkerPasses(partial(local_passes, default_model(), "cpu"))
     try:
         worker.wait_ready()
         alone = WindowReasoner(family.config, worker, reasoner.bundles)
@@ -214,7 +215,7 @@ def test_the_model_s_process_answers_alike_and_is_started_again(reasoner, family
 
 
 def test_a_model_that_cannot_be_loaded_is_said(tmp_path):
-    worker = WorkerPasses(tmp_path)
+    worker = WorkerPasses(partial(local_passes, tmp_path, "cpu"))
     with pytest.raises(RuyicamError):
         worker.wait_ready()
     worker.close()

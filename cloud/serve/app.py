@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 
 import grpc
@@ -25,15 +26,17 @@ from .care import EventCare
 from .config import ServerConfig
 from .enrol import Enrolment, Issuer
 from .ingest import MAX_MESSAGE, Ingest
-from .live import Live
+from .live import Live, readings_of
 from .load import LoadPolicy
 from .metrics import EVENTS, HOLDING, LAG, LATENCY, REASONING, WINDOWS
 from .offers import Offer
 from .packets import GroupWriter, PacketLog
-from .passes import WorkerPasses
+from .passes import PASS, WorkerPasses, local_passes
 from .reasoner import WindowReasoner
 from .replay import Replay
 from .retention import Retention
+from .scale.bell import Bell
+from .scale.cluster import ray_passes
 from .store import Store
 from .subscribers import Subscribers
 from .tls import revoked_serials, server_credentials
@@ -79,17 +82,30 @@ class Service:
         for address in filter(None, (config.grpc, config.enrol)):
             _bind(address).close()
         # Last, as it takes seconds to load: whatever is wrong above is said at once.
-        self.passes = WorkerPasses(config.model)
+        make, self._most = partial(local_passes, config.model, config.device), 4 * PASS
+        if config.ray is not None:
+            make = partial(ray_passes, config.model, config.device, config.ray)
+            # Every replica has a part to read, and the next one at hand.
+            self._most = max(self._most, 2 * PASS * config.ray.replicas_max)
+        self.passes = WorkerPasses(make)
         model = self._family_config
         self.reasoner = WindowReasoner(model, self.passes, self.bundles)
         self.writer = GroupWriter(PacketLog(self.store))
         self.queue = WindowQueue(self.store, model.window, config.stride_ticks, config.idle_s, model.labels[0])
+        self.turn = self.queue.turn
         self.load = LoadPolicy(config.latency_s, config.hold_s, model.window, config.stride_ticks)
         self.subscribers, self.live = Subscribers(self.store), Live()
         self.replay = Replay(self.store, self.reasoner, self.bundles)
         patience = config.retry_s, config.retry_longest_s, config.give_up_s
         self.alerting = Alerting(self.store, self.subscribers, self.replay, *patience)
         self._wake = asyncio.Event()
+        self.bell = Bell(
+            self.store,
+            packets=self._wake.set,
+            changes=self.subscribers.wake,
+            reading=lambda reading: self.live.show([reading]),
+            watching=lambda: self.live.watched and not self.turn.held,
+        )
         self.passes.wait_ready()
 
     def backend(self) -> Backend:
@@ -141,7 +157,7 @@ class Service:
 
     def read_pending(self) -> tuple[list[PendingWindow], list[Seen]]:
         """Reads one batch of windows, and says what was seen in them."""
-        pending = self.queue.pending(list(self.bundles))
+        pending = self.queue.pending(list(self.bundles), self._most)
 
         def lags_s() -> list[float]:
             now = time.time()
@@ -168,8 +184,11 @@ class Service:
                 self.load.settle()
                 HOLDING.set(self.load.holding)
                 if windows:
-                    self.live.show(windows, seen)
+                    readings = readings_of(windows, seen, self.live.watched or self.bell.watched)
+                    self.live.show(readings)
                     self.subscribers.wake()
+                    if self.bell.watched:
+                        await asyncio.to_thread(self.bell.tell_readings, readings)
                     continue
             except Exception:
                 log.exception("reading windows failed; trying again")
@@ -211,8 +230,9 @@ class Service:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         work = [asyncio.create_task(self._reason()), asyncio.create_task(self.writer.run())]
-        work.append(asyncio.create_task(self.alerting.run()))
-        work.append(asyncio.create_task(Retention(self.store, self.config.keep).run()))
+        work.append(asyncio.create_task(self.bell.run()))
+        work.append(asyncio.create_task(self.alerting.run(lambda: self.turn.held)))
+        work.append(asyncio.create_task(Retention(self.store, self.config.keep).run(lambda: self.turn.held)))
         serving = asyncio.create_task(web.serve(sockets=[http]))
         print(
             f"ruyicam serve: ready {where} http={http.getsockname()[0]}:{http.getsockname()[1]}",
@@ -226,6 +246,7 @@ class Service:
         for task in work:
             task.cancel()
         await asyncio.gather(*work, serving, return_exceptions=True)
+        self.turn.give_back()
         self.passes.close()
 
 

@@ -17,6 +17,23 @@ class Keep(BaseModel):
     audit: float = Field(365.0, gt=0, description="who saw and did what")
 
 
+class Ray(BaseModel):
+    """The model's replicas on a Ray cluster."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    address: str | None = Field(None, description="of the cluster; none: RAY_ADDRESS, this machine's, or one that is started")
+    replicas_min: int = Field(1, ge=1, description="of the model, when there is little to read")
+    replicas_max: int = Field(4, ge=1, description="of the model, when there is much")
+    cpus: float = Field(1.0, ge=0, description="what one replica takes of a machine")
+    gpus: float = Field(0.0, ge=0, description="the same; more than 0 needs device = 'cuda'")
+
+    @model_validator(mode="after")
+    def _least_and_most(self) -> Ray:
+        if self.replicas_max < self.replicas_min:
+            raise ValueError(f"replicas_max is {self.replicas_max}, expected at least replicas_min, {self.replicas_min}")
+        return self
+
+
 class ServerConfig(BaseModel):
     """Every key of server.toml. Addresses are HOST:PORT; port 0 takes a free one."""
 
@@ -32,6 +49,8 @@ class ServerConfig(BaseModel):
     cert: Path = Field(description="PEM: the server's certificate")
     key: Path = Field(description="PEM: its private key")
     model: Path = Field(description="checkpoint folder with config.json and model.safetensors")
+    device: str = Field("cpu", description="where the model computes: cpu, cuda, cuda:1")
+    ray: Ray | None = Field(None, description="replicas of the model on a Ray cluster; none: one, on this machine")
     bundles: list[Path] = Field(min_length=1, description="bundles whose packets are welcome")
     public_key: Path = Field(description="PEM: Ed25519 key that they are signed with")
     offers: dict[str, Path] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,31 @@ def drawn(contour: Sequence[tuple[int, np.ndarray]]) -> list[dict[str, Any]]:
     return [{"tick": tick, "people": joints(figures)} for tick, figures in contour]
 
 
+def readings_of(windows: Sequence[PendingWindow], seen: Sequence[Seen], watched: bool) -> list[dict[str, Any]]:
+    """What Live shows of these windows; of a camera that is over only who it is. watched: with contours."""
+    found = []
+    for w, what in zip(windows, seen, strict=True):
+        if not what.verdicts:
+            if w.final:
+                found.append({"camera_id": w.camera_id, "contour": []})
+            continue
+        deepest = what.verdicts[-1]
+        found.append(
+            {
+                "camera_id": w.camera_id,
+                "boot_id": w.boot_id,
+                "at": time.time(),
+                "captured_at": w.packets[-1].captured_at_us / 1e6,
+                "last_tick": w.end,
+                "behaviour": deepest.behaviour,
+                "confidence": deepest.confidence,
+                "people": what.people,
+                "contour": drawn(what.contour) if watched else [],
+            }
+        )
+    return found
+
+
 class Live:
     """The latest reading of each camera, to whoever watches."""
 
@@ -39,26 +64,18 @@ class Live:
         for queue in self._watching:
             queue.put_nowait(None)
 
-    def show(self, windows: Sequence[PendingWindow], seen: Sequence[Seen]) -> None:
-        """What has just been read. To be called on the event loop."""
-        for w, what in zip(windows, seen, strict=True):
-            if not what.verdicts:
-                if w.final:
-                    self._latest.pop(w.camera_id, None)
+    @property
+    def watched(self) -> bool:
+        """Whether anyone watches here."""
+        return bool(self._watching)
+
+    def show(self, readings: Iterable[dict[str, Any]]) -> None:
+        """What has just been read, as of readings_of(). To be called on the event loop."""
+        for said in readings:
+            if "behaviour" not in said:
+                self._latest.pop(said["camera_id"], None)
                 continue
-            deepest = what.verdicts[-1]
-            said = {
-                "camera_id": w.camera_id,
-                "boot_id": w.boot_id,
-                "at": time.time(),
-                "captured_at": w.packets[-1].captured_at_us / 1e6,
-                "last_tick": w.end,
-                "behaviour": deepest.behaviour,
-                "confidence": deepest.confidence,
-                "people": what.people,
-                "contour": drawn(what.contour) if self._watching else [],
-            }
-            self._latest[w.camera_id] = said
+            self._latest[said["camera_id"]] = said
             for queue in self._watching:
                 if queue.qsize() < _BEHIND * max(1, len(self._latest)):
                     queue.put_nowait(said)

@@ -38,6 +38,8 @@ class PacketLog:
         by_boot: dict[tuple[str, str], dict[int, object]] = defaultdict(dict)
         for p in packets:
             by_boot[p.camera_id, p.boot_id.hex()].setdefault(p.sequence, p)
+        # Always in the same order: of two services that write the same boots none waits for the other in a circle.
+        by_boot = dict(sorted(by_boot.items()))
         now = time.time()
         rows = [
             {
@@ -55,7 +57,7 @@ class PacketLog:
         ]
         if not rows:
             return Counter()
-        with self.store.write() as connection:
+        with self.store.write(packets=True) as connection:
             for boot in by_boot.keys() - self._known:
                 self._begin(connection, boot, next(iter(by_boot[boot].values())))
             fresh = self._insert(connection, rows, by_boot)

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,9 +19,9 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 log = logging.getLogger("ruyicam.passes")
 
 # Windows of one pass: enough to be fast, little enough for the caches.
-_PASS = 32
-# One pass is given up, and its process with it, after so long.
-_PATIENCE_S = 60.0
+PASS = 32
+# One pass is given up, and its process with it, after so long; making ready for the first one after so long.
+_PATIENCE_S, _READY_S = 60.0, 180.0
 
 
 class Reading(NamedTuple):
@@ -49,28 +50,29 @@ class Passes(Protocol):
 class TierPasses:
     """In this process, with PyTorch."""
 
-    def __init__(self, family):
-        """family: a `Family`, whose tiers are made when they are first wanted."""
-        self._family, self._tiers = family, {}
+    def __init__(self, family, device: str = "cpu"):
+        """family: a `Family`, whose tiers are made when they are first wanted; device: where they compute, for PyTorch."""
+        self._family, self._device, self._tiers = family, device, {}
 
     def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
         """See Passes."""
         import torch
 
         if tier not in self._tiers:
-            self._tiers[tier] = self._family.tier(tier)
+            self._tiers[tier] = self._family.tier(tier).to(self._device)
         parts, hidden = [], []
         with torch.inference_mode():
-            for first in range(0, len(features), _PASS):
-                rows = slice(first, first + _PASS)
-                answers = self._tiers[tier](torch.from_numpy(features[rows].astype(np.float32)), torch.from_numpy(valid[rows]))
+            for first in range(0, len(features), PASS):
+                rows = slice(first, first + PASS)
+                some = torch.from_numpy(features[rows].astype(np.float32)), torch.from_numpy(valid[rows])
+                answers = self._tiers[tier](*(x.to(self._device) for x in some))
                 own = answers[tier]
                 figures = torch.cat([own.contour[..., :2], torch.sigmoid(own.contour[..., 2:])], -1).mul(255).round()
                 parts.append(
                     (
-                        {name: torch.softmax(answer.window, -1).numpy() for name, answer in answers.items()},
-                        own.people.argmax(-1).to(torch.uint8).numpy(),
-                        figures.to(torch.uint8).numpy(),
+                        {name: torch.softmax(answer.window, -1).cpu().numpy() for name, answer in answers.items()},
+                        own.people.argmax(-1).to(torch.uint8).cpu().numpy(),
+                        figures.to(torch.uint8).cpu().numpy(),
                     )
                 )
                 hidden.append(own.hidden)
@@ -80,24 +82,33 @@ class TierPasses:
             asked = np.flatnonzero(report & (rows[tier].argmax(-1) > 0))
             if len(asked):
                 # All at once: decoding costs by the word, hardly by the window.
-                said = self._tiers[tier].text.report(torch.cat(hidden)[torch.from_numpy(asked)])
+                said = self._tiers[tier].text.report(torch.cat(hidden)[torch.from_numpy(asked).to(self._device)])
                 for i, what in zip(asked.tolist(), said, strict=True):
                     reports[i] = what.model_dump(mode="json")
         return Reading(rows, np.concatenate(people), np.concatenate(figures), reports)
 
 
-def _work(pipe: Connection, model: Path) -> None:
-    """The process: a message when the model is loaded, or why it is not; then an answer for each question."""
+def local_passes(model: Path, device: str) -> TierPasses:
+    """Of a checkpoint, on one core or a GPU. Raises RuyicamError."""
+    import torch
+
+    from ruyicam.cloud.family.load import load_family
+
+    torch.set_num_threads(1)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RuyicamError(Exit.USAGE, f"device is '{device}': {str(error).splitlines()[0]}") from error
+    return TierPasses(load_family(model), device)
+
+
+def _work(pipe: Connection, make: Callable[[], Passes]) -> None:
+    """The process: a message when all is ready, or why it is not; then an answer for each question."""
     # Its end is the service's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        import torch
-
-        from ruyicam.cloud.family.load import load_family
-
-        torch.set_num_threads(1)
-        passes = TierPasses(load_family(model))
+        passes = make()
     except RuyicamError as error:
         pipe.send((int(error.code), str(error)))
         return
@@ -113,16 +124,17 @@ def _work(pipe: Connection, model: Path) -> None:
 class WorkerPasses:
     """In a process of its own, which is started again should it end or hang. Thread-safe."""
 
-    def __init__(self, model: Path):
-        """Begins to load the checkpoint; wait_ready() says what became of it."""
-        self._model = model
+    def __init__(self, make: Callable[[], Passes]):
+        """Begins to make them there; wait_ready() says what became of it. make: a function that can be pickled."""
+        self._make = make
+        self._closed = False
         self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._model), name="reasoner", daemon=True)
+        self._process = context.Process(target=_work, args=(theirs, self._make), name="reasoner", daemon=True)
         self._process.start()
         theirs.close()
 
@@ -131,15 +143,15 @@ class WorkerPasses:
         """Of the process."""
         return self._process.pid
 
-    def _receive(self):
-        if not self._pipe.poll(_PATIENCE_S):
+    def _receive(self, patience_s: float = _PATIENCE_S):
+        if not self._pipe.poll(patience_s):
             raise TimeoutError
         return self._pipe.recv()
 
     def wait_ready(self) -> None:
         """Returns when the model is loaded. Raises RuyicamError with the line of what is wrong with it."""
         try:
-            problem = self._receive()
+            problem = self._receive(_READY_S)
         except (OSError, EOFError) as error:
             raise RuyicamError(Exit.INTERNAL, "the reasoner's process ended while it loaded the model") from error
         if problem is not None:
@@ -155,14 +167,20 @@ class WorkerPasses:
             self._pipe.send(question)
             return self._receive()
         except (OSError, EOFError) as error:
-            self.close()
+            if self._closed:
+                raise RuyicamError(Exit.INTERNAL, "the service ends") from error
+            self._end()
             log.error("the reasoner's process ended or hangs; another is started")
             self._begin()
             self.wait_ready()
             raise RuyicamError(Exit.INTERNAL, "the reasoner's process ended") from error
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process for good."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.join()
         self._pipe.close()

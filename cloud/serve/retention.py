@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from sqlalchemy import Connection, and_, delete, func, select
 
@@ -122,12 +123,12 @@ class Retention:
             DELETED.labels(table.__tablename__).inc(count)
         return count
 
-    async def run(self) -> None:
-        """Until it is cancelled."""
+    async def run(self, ours: Callable[[], bool]) -> None:
+        """Until it is cancelled, while it is ours to do."""
         while True:
             more = False
             try:
-                more = await asyncio.to_thread(self.sweep)
+                more = ours() and await asyncio.to_thread(self.sweep)
             except Exception:
                 log.exception("deleting failed; trying again")
             await asyncio.sleep(_SOON_S if more else _LATER_S)

@@ -20,6 +20,8 @@ from .tables import Base, Boot, Change, EnrolmentToken, Event, Packet, SessionCe
 
 # Of PostgreSQL's advisory locks, ours.
 _LOCK = 0x72757969
+# Where services on one PostgreSQL tell each other what is new.
+CHANNEL = "ruyicam"
 
 
 def with_driver(url: str) -> str:
@@ -54,17 +56,34 @@ class Store:
 
     def _one_at_a_time(self, connection: Connection) -> None:
         """Until the end of the transaction, also among processes; SQLite lets only one write anyway."""
-        if not self._sqlite:
+        if self.shared:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
+    @property
+    def shared(self) -> bool:
+        """Whether there may be other services on it."""
+        return not self._sqlite
+
     @contextmanager
-    def write(self, changes: bool = False) -> Iterator[Connection]:
+    def write(self, changes: bool = False, packets: bool = False, session: Connection | None = None) -> Iterator[Connection]:
         """One transaction; those of this process go one at a time. changes: it adds to `event_changes`, whose numbers have to
-        become visible in order, so that such transactions of all processes go one at a time."""
-        with self._lock, self.engine.begin() as connection:
+        become visible in order, so that such transactions of all processes go one at a time. Other services hear of changes
+        and of packets when it is good. session: over this connection."""
+        with self._lock, self._transaction(session) as connection:
             if changes:
                 self._one_at_a_time(connection)
+            if self.shared and (changes or packets):
+                connection.execute(select(func.pg_notify(CHANNEL, "changes" if changes else "packets")))
             yield connection
+
+    @contextmanager
+    def _transaction(self, session: Connection | None) -> Iterator[Connection]:
+        if session is None:
+            with self.engine.begin() as connection:
+                yield connection
+        else:
+            with session.begin():
+                yield session
 
     def rows(self, query: Select) -> list:
         """What the query finds, in full."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, and_, bindparam, case, insert, or_, select, update
 
+from .scale.turn import Turn
 from .store import Store
 from .tables import Boot, Change, Event, Packet, Window
 
@@ -63,20 +64,29 @@ class Seen:
 
 
 class WindowQueue:
-    """One reader at a time: it reads what is pending, then concludes it."""
+    """One reader at a time, of all services on the database: it reads what is pending, then concludes it."""
 
     def __init__(self, store: Store, window: int, stride: int, idle_s: float, quiet: str):
         """window: ticks; stride: from one to the next; idle_s: silence after which a boot's last window is closed; quiet:
         the behaviour that nobody needs to look at."""
         self.store, self.window, self.stride, self.idle_s, self.quiet = store, window, stride, idle_s, quiet
+        self.turn = Turn(store)
+        self._turns = 0
         self._opened = time.monotonic()
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
     def pending(self, bundles: Collection[str], limit: int = 128) -> list[PendingWindow]:
-        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent.
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent. Nothing while
+        another service reads.
 
         bundles: ids of the bundles whose boots count; others wait until their bundle is known.
         """
+        if not self.turn.mine():
+            return []
+        if self._turns != self.turn.count:
+            # Meanwhile others have written.
+            self._turns = self.turn.count
+            self._last.clear()
         last = self.window - 1
         due = or_(Boot.newest >= Boot.next_start + last, Boot.ended.is_(True))
         # While the server was away no camera could be heard.
@@ -127,7 +137,7 @@ class WindowQueue:
         transaction. stride: ticks to each boot's next window, if another than usual. Returns how many events began."""
         stride = self.stride if stride is None else stride
         began = 0
-        with self.store.write(changes=True) as connection:
+        with self.turn.write() as connection:
             rows = [
                 {"camera_id": w.camera_id, "boot_id": w.boot_id, "start": w.start, "end": w.end, **vars(v)}
                 for w, what in zip(windows, seen, strict=True)

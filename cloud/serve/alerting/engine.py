@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 from ..metrics import DELIVERIES
 from ..replay import Replay
@@ -123,11 +124,12 @@ class Alerting:
         DELIVERIES.labels(delivery.channel, values["state"]).inc()
         await asyncio.to_thread(self.book.settle, delivery.id, tries=delivery.tries + 1, **values)
 
-    async def _each(self, step) -> None:
+    async def _each(self, ours: Callable[[], bool], step) -> None:
         while True:
             changed = self._subscribers.next_change()
             try:
-                await step()
+                if ours():
+                    await step()
             except Exception:
                 log.exception("alerts failed; trying again")
             try:
@@ -135,6 +137,6 @@ class Alerting:
             except TimeoutError:
                 continue
 
-    async def run(self) -> None:
-        """Until it is cancelled. A slow target holds up messages, never the rules."""
-        await asyncio.gather(self._each(lambda: asyncio.to_thread(self.look)), self._each(self.start_deliveries))
+    async def run(self, ours: Callable[[], bool]) -> None:
+        """Until it is cancelled, while it is ours to do. A slow target holds up messages, never the rules."""
+        await asyncio.gather(self._each(ours, lambda: asyncio.to_thread(self.look)), self._each(ours, self.start_deliveries))

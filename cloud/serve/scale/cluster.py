@@ -1,0 +1,122 @@
+"""The model's passes on a Ray cluster: as many replicas as there is to read, each on a core or a GPU of some machine."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ruyicam.cloud.errors import Exit, RuyicamError
+
+from ..config import Ray
+from ..passes import PASS, Reading, local_passes
+
+log = logging.getLogger("ruyicam.ray")
+# A replica that does not answer for so long is asked no more; so often a part is given to another one.
+_PATIENCE_S, _TRIES = 20.0, 5
+
+
+def digest_of(model: Path) -> str:
+    """What a checkpoint holds, in short."""
+    found = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        found.update((model / name).read_bytes())
+    return found.hexdigest()[:12]
+
+
+class TierReplica:
+    """One replica: the whole model, which one window after another goes through."""
+
+    def __init__(self, model: str, device: str, digest: str):
+        """The folder is the same on every machine, and so must be what it holds. Raises RuyicamError."""
+        if digest_of(Path(model)) != digest:
+            raise RuyicamError(Exit.USAGE, f"{model} is another checkpoint here than where the service runs")
+        self._passes = local_passes(Path(model), device)
+
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
+        """See Passes."""
+        return self._passes.run(tier, features, valid, report)
+
+
+def joined(readings: list[Reading]) -> Reading:
+    """The parts of a pass as one."""
+    first = readings[0]
+    return Reading(
+        {name: np.concatenate([r.rows[name] for r in readings]) for name in first.rows},
+        np.concatenate([r.people for r in readings]),
+        np.concatenate([r.figures for r in readings]),
+        [said for r in readings for said in r.reports],
+    )
+
+
+class RayPasses:
+    """Passes in parts of `PASS` windows to all replicas at once. A part whose replica dies is given to another one."""
+
+    def __init__(self, handle):
+        """handle: a ray.serve DeploymentHandle of TierReplica."""
+        self._handle = handle
+
+    def run(self, tier: str, features: np.ndarray, valid: np.ndarray, report: np.ndarray) -> Reading:
+        """See Passes. Raises RuyicamError(INTERNAL) if no replica answers."""
+        import ray
+
+        parts = [slice(first, first + PASS) for first in range(0, max(1, len(features)), PASS)]
+        questions = [(tier, features[rows], valid[rows], report[rows]) for rows in parts]
+        answers: dict[int, Reading] = {}
+        for attempt in range(_TRIES):
+            asked = {i: self._handle.run.remote(*q) for i, q in enumerate(questions) if i not in answers}
+            for i, answer in asked.items():
+                try:
+                    answers[i] = answer.result(timeout_s=_PATIENCE_S)
+                except (ray.exceptions.RayError, TimeoutError) as error:
+                    log.warning("a part of a pass is given to another replica: %s", type(error).__name__)
+            if len(answers) == len(questions):
+                return joined([answers[i] for i in range(len(questions))])
+            # Until the dead one is known to be.
+            time.sleep(0.2 * 2**attempt)
+        raise RuyicamError(Exit.INTERNAL, "no replica of the model answers")
+
+
+def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
+    """Joins or starts the cluster, and the replicas of this model unless another service has. Raises RuyicamError(USAGE)."""
+    # Nothing is told to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        raise RuyicamError(Exit.USAGE, "Ray is not installed: pip install 'ruyicam[ray]'") from error
+    try:
+        ray.init(address=settings.address, namespace="ruyicam", log_to_driver=False, logging_level=logging.WARNING)
+        serve.start(proxy_location="Disabled")
+        digest = digest_of(model)
+        # Another model, or another form of these replicas, stands beside this one until nobody uses it any more.
+        told = "\n".join((version("ruyicam"), str(model.resolve()), digest, device, settings.model_dump_json()))
+        name = f"ruyicam-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        there = serve.status().applications.get(name)
+        if there is None or there.status not in ("RUNNING", "DEPLOYING"):
+            deployment = serve.deployment(
+                TierReplica,
+                name="tiers",
+                max_ongoing_requests=2,
+                ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+                autoscaling_config={
+                    "min_replicas": settings.replicas_min,
+                    "initial_replicas": settings.replicas_min,
+                    "max_replicas": settings.replicas_max,
+                    "target_ongoing_requests": 1,
+                },
+                health_check_period_s=2,
+                health_check_timeout_s=10,
+                graceful_shutdown_timeout_s=10,
+                max_constructor_retry_count=3,
+            )
+            serve.run(deployment.bind(str(model.resolve()), device, digest), name=name, route_prefix=None)
+        return RayPasses(serve.get_app_handle(name))
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise RuyicamError(Exit.USAGE, f"Ray: {str(error).splitlines()[0]}") from error
