@@ -158,6 +158,33 @@ def serve(
 
 
 @app.command()
+def ray(
+    workers: Annotated[list[int] | None, typer.Option(help="replicas of the model, each on a node; default: 1 and 2")] = None,
+    rounds: Annotated[int, typer.Option(help="of which medians are taken", min=1)] = 3,
+    model: Annotated[Path | None, typer.Option(help="checkpoint folder; default: the one in the repository")] = None,
+    clip: Annotated[Path | None, typer.Option(help="video whose packets have piled up; default: a real clip")] = None,
+    edge: EdgeOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Windows a second that the service reads, with the model beside it and with its replicas on a Ray cluster."""
+    from .bench_ray import bench_ray
+    from .defaults import default_clip, default_model
+
+    with _scratch() as (folder, progress):
+        result = bench_ray(
+            folder, model or default_model(), clip or default_clip(), edge, sorted(workers or [1, 2]), rounds, progress
+        )
+    if as_json:
+        print(json.dumps(result))
+        return
+    m = result["machine"]
+    console.print(f"{m['cpu']}, {m['cores']} cores for all; medians of {rounds} rounds")
+    rows = [["beside the service", f"{result['windows_per_s_without_ray']:.0f}", ""]]
+    rows += [[f"Ray, {w['workers']}", f"{w['windows_per_s']:.0f}", f"{w['times_fewest']:.2f}"] for w in result["workers"]]
+    show_table("Windows read", ["replicas", "windows/s", "times the fewest"], rows)
+
+
+@app.command()
 def rl(
     out: Annotated[Path, typer.Option(help="folder of the runs and the report; a bench goes on there")],
     task: Annotated[str, typer.Option(help="arithmetic, gsm8k or behaviour")] = "arithmetic",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -104,14 +105,21 @@ def local_passes(model: Path, device: str) -> TierPasses:
 
 def _work(pipe: Connection, make: Callable[[], Passes]) -> None:
     """The process: a message when all is ready, or why it is not; then an answer for each question."""
-    # Its end is the service's affair.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def ignore_signals() -> None:
+        # Its end is the service's affair.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    ignore_signals()
     try:
         passes = make()
     except RuyicamError as error:
         pipe.send((int(error.code), str(error)))
-        return
+        # What libraries have to say in parting would follow the one line about what is wrong.
+        os._exit(1)
+    # Ray has set its own.
+    ignore_signals()
     pipe.send(None)
     while True:
         try:

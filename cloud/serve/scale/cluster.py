@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import socket
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from ..passes import PASS, Reading, local_passes
 
 log = logging.getLogger("ruyicam.ray")
 # A replica that does not answer for so long is asked no more; so often a part is given to another one.
-_PATIENCE_S, _TRIES = 20.0, 5
+_PATIENCE_S, _TRIES, _CONNECT_S = 20.0, 5, 5.0
 
 
 def digest_of(model: Path) -> str:
@@ -82,6 +84,52 @@ class RayPasses:
         raise RuyicamError(Exit.INTERNAL, "no replica of the model answers")
 
 
+def _application(model: Path, device: str, settings: Ray):
+    """The handle of this model's replicas, which are started unless another service has."""
+    from ray import serve
+
+    # Another model, or another form of these replicas, stands beside this one until nobody uses it any more.
+    digest, folder = digest_of(model), str(model.resolve())
+    told = "\n".join((version("ruyicam"), folder, digest, device, settings.model_dump_json()))
+    name = f"ruyicam-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    there = serve.status().applications.get(name)
+    if there is None or there.status not in ("RUNNING", "DEPLOYING"):
+        deployment = serve.deployment(
+            TierReplica,
+            name="tiers",
+            max_ongoing_requests=2,
+            ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
+            autoscaling_config={
+                "min_replicas": settings.replicas_min,
+                "initial_replicas": settings.replicas_min,
+                "max_replicas": settings.replicas_max,
+                "target_ongoing_requests": 1,
+            },
+            health_check_period_s=2,
+            health_check_timeout_s=10,
+            graceful_shutdown_timeout_s=10,
+            max_constructor_retry_count=3,
+        )
+        try:
+            serve.run(deployment.bind(folder, device, digest), name=name, route_prefix=None)
+        except RuntimeError as error:
+            deployments = serve.status().applications[name].deployments.values()
+            said = [line for d in deployments for line in d.message.strip().splitlines()]
+            raise RuyicamError(Exit.USAGE, f"Ray: the model's replicas do not start: {said[-1] if said else error}") from error
+    return serve.get_app_handle(name)
+
+
+def _check_there(address: str) -> None:
+    # Ray itself would try for minutes.
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise RuyicamError(Exit.USAGE, f"Ray: no cluster at {address}: {error.strerror or error}") from error
+
+
 def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
     """Joins or starts the cluster, and the replicas of this model unless another service has. Raises RuyicamError(USAGE)."""
     # Nothing is told to anybody.
@@ -91,32 +139,13 @@ def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
         from ray import serve
     except ImportError as error:
         raise RuyicamError(Exit.USAGE, "Ray is not installed: pip install 'ruyicam[ray]'") from error
+    if settings.address is not None:
+        _check_there(settings.address)
     try:
-        ray.init(address=settings.address, namespace="ruyicam", log_to_driver=False, logging_level=logging.WARNING)
+        # Ray puts the working directory before all else where its workers look for packages.
+        with contextlib.chdir("/"):
+            ray.init(address=settings.address, namespace="ruyicam", log_to_driver=False, logging_level=logging.WARNING)
         serve.start(proxy_location="Disabled")
-        digest = digest_of(model)
-        # Another model, or another form of these replicas, stands beside this one until nobody uses it any more.
-        told = "\n".join((version("ruyicam"), str(model.resolve()), digest, device, settings.model_dump_json()))
-        name = f"ruyicam-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-        there = serve.status().applications.get(name)
-        if there is None or there.status not in ("RUNNING", "DEPLOYING"):
-            deployment = serve.deployment(
-                TierReplica,
-                name="tiers",
-                max_ongoing_requests=2,
-                ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.gpus},
-                autoscaling_config={
-                    "min_replicas": settings.replicas_min,
-                    "initial_replicas": settings.replicas_min,
-                    "max_replicas": settings.replicas_max,
-                    "target_ongoing_requests": 1,
-                },
-                health_check_period_s=2,
-                health_check_timeout_s=10,
-                graceful_shutdown_timeout_s=10,
-                max_constructor_retry_count=3,
-            )
-            serve.run(deployment.bind(str(model.resolve()), device, digest), name=name, route_prefix=None)
-        return RayPasses(serve.get_app_handle(name))
+        return RayPasses(_application(model, device, settings))
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise RuyicamError(Exit.USAGE, f"Ray: {str(error).splitlines()[0]}") from error
