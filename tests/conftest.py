@@ -87,6 +87,6 @@ def store(request, databases) -> Store:
 
 
 @pytest.fixture
-def backend(databases, signed, family):
-    """The service behind its API, with an event and users."""
-    return made_backend(Store(databases.new("sqlite")), signed, family)
+def backend(store, signed, family):
+    """The service behind its API, with an event and users, on a database of each kind."""
+    return made_backend(store, signed, family)

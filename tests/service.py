@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -24,6 +25,7 @@ from ruyicam.cloud.serve.web.access import Backend
 from ruyicam.cloud.serve.web.api import make_api
 from ruyicam.cloud.serve.windows import Seen, Verdict, WindowQueue
 from ruyicam.cloud.wire import FeaturePacket, Kind
+from ruyicam.export.bench_session import BenchSession
 
 BUNDLE = (b"b" * 16).hex()
 PASSWORD = "ten or more"
@@ -90,11 +92,22 @@ def client_of(backend: Backend, name: str | None = None) -> TestClient:
     return client
 
 
+def check_whole(session: BenchSession, boot: dict, ticks: int) -> None:
+    """Of a boot that is over: every packet is there, every window was read once, and every tick is in one event."""
+    assert boot["packets"] == ticks and boot["newest"] == ticks - 1
+    ends = [w["end"] for w in boot["windows"] if w["tier"] == "cloud-l"]
+    assert len(ends) == len(set(ends)) and set(ends) >= set(range(39, ticks, 10))
+    events = session.get(f"/v1/events?boot_id={boot['boot_id']}&limit=1000")
+    events.sort(key=lambda e: e["first_tick"])
+    assert all(e["ended"] for e in events) and (events[0]["first_tick"], events[-1]["last_tick"]) == (0, ticks - 1)
+    assert all(a["last_tick"] + 1 == b["first_tick"] for a, b in itertools.pairwise(events))
+
+
 class Target(HTTPServer):
     """A webhook's target, which answers with `status` and remembers what it was sent."""
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), self._handler())
+    def __init__(self, port: int = 0):
+        super().__init__(("127.0.0.1", port), self._handler())
         self.status, self.got = 200, []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 

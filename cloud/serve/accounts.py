@@ -89,7 +89,7 @@ class Accounts:
         self._check_name(name)
         row = {"name": name, "role": role.value, "password": self._hash(password), "created_at": time.time()}
         with self._store.write() as connection:
-            if not connection.execute(self._store.insert_new(User), row).rowcount:
+            if connection.scalar(self._store.insert_new(User).returning(User.name), row) is None:
                 raise RuyicamError(Exit.USAGE, f"user '{name}' exists")
 
     def change_user(self, name: str, role: Role | None = None, password: str | None = None) -> None:
@@ -170,7 +170,7 @@ class Accounts:
             "expires_at": until,
         }  # fmt: skip
         with self._store.write() as connection:
-            if not connection.execute(self._store.insert_new(ApiToken), row).rowcount:
+            if connection.scalar(self._store.insert_new(ApiToken).returning(ApiToken.name), row) is None:
                 raise RuyicamError(Exit.USAGE, f"token '{name}' exists")
         return secret
 

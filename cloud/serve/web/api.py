@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import DataError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -56,6 +57,11 @@ def make_api(backend: Backend) -> FastAPI:
     @app.exception_handler(RuyicamError)
     async def refused(request: Request, error: RuyicamError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422 if error.code == Exit.USAGE else 503)
+
+    @app.exception_handler(DataError)
+    async def not_storable(request: Request, error: DataError) -> JSONResponse:
+        # PostgreSQL takes no NUL in texts; SQLite does.
+        return JSONResponse({"detail": f"the database takes no such value: {str(error.orig).splitlines()[0]}"}, 422)
 
     @app.get("/healthz", tags=["operations"])
     def healthz() -> dict:
