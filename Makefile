@@ -4,8 +4,9 @@
 # make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
 # make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
 # make fuzz [SECONDS=600] [TARGETS=edge/bundle]   the fuzz targets of kernels and edge, so long each (Debian, as root)
+# make fuzz-service [SECONDS=600]   the same for what the service reads from devices
 # All do their own set-up first (make setup); a second run installs and builds nothing.
-.PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz proto clean
+.PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz fuzz-service proto clean
 SECONDS ?= 600
 TARGETS ?= kernels/mapping kernels/preprocess $(addprefix edge/,bundle config credentials inputs ledger records slots spool wire)
 .DELETE_ON_ERROR:
@@ -48,6 +49,12 @@ fuzz: setup
 	  build/fuzz/$${target}_fuzz -max_total_time=$(SECONDS) -max_len=16384 -timeout=30 -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name $$(ls -d $$(dirname $$target)/fuzz/seeds/$$name 2> /dev/null) || exit 1; \
 	done
+
+fuzz-service: setup
+	@.venv/bin/pip install -q 'atheris>=2.3'
+	@mkdir -p build/fuzz-service
+	@.venv/bin/python tests/uplink_fuzz.py -max_total_time=$(SECONDS) -max_len=16384 -timeout=30 -rss_limit_mb=8192 -verbosity=0 \
+	  -print_final_stats=1 -artifact_prefix=build/fuzz-service/ build/fuzz-service/corpus
 
 # Renews the description of the wire that the Python side reads.
 proto:

@@ -12,6 +12,9 @@ import numpy as np
 
 from ruyicam.cloud.family import FamilyConfig
 from ruyicam.cloud.keys import load_private_key
+from ruyicam.cloud.privacy import bounds
+from ruyicam.cloud.privacy.certificate import noise_hash, prior_hash
+from ruyicam.cloud.privacy.profiles import release_plan
 from ruyicam.kernels import MappingParams
 
 SMALL = FamilyConfig(
@@ -73,3 +76,20 @@ def another_bundle(bundle: Path, out: Path, key: Path, files: dict[str, bytes] |
     (out / "manifest.json").write_bytes(raw)
     (out / "manifest.sig").write_bytes(load_private_key(key).sign(raw))
     return out
+
+
+def statement(**changes) -> dict:
+    """A session certificate's statement that holds."""
+    plan = release_plan(FamilyConfig(), "strict")
+    visit = {"seconds": 60.0, "mu": 0.5, "token_bits": 2.0}
+    budget = {"bits_per_second": 1.0, "bits_per_day": 9.0, "mu_per_day": 1.0, "token_bits_per_day": 9.0, "visit": visit}
+    return {
+        "schema": 1, "camera_id": "ward", "boot_id": "0" * 32, "begin_us": 1, "end_us": 2, "final": True,
+        "bundle": {"id": "0" * 32, "name": "n", "version": "1"},
+        "noise_sha256": noise_hash(plan.sigma), "prior_sha256": prior_hash([0.5, 0.5]),
+        "profile": "strict", "clip": plan.clip, "sigma": plan.sigma, "features": plan.features,
+        "bits_per_release": plan.bits_per_release, "budget": budget,
+        "spent": {"releases": 2, "feature_bits": 2 * plan.bits_per_release, "token_bits": 2.0,
+                  "mu": bounds.mu(2, plan.clip, plan.sigma)},
+        "camera_total": {"releases": 5, "bits": 7.0, "mu": 1.0},
+    } | changes  # fmt: skip

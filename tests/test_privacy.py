@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import statement
 from scipy import integrate
 from scipy.stats import norm
 
@@ -25,8 +26,6 @@ from ruyicam.cloud.privacy.certificate import (
     check_authority,
     check_bundle,
     load_certificate,
-    noise_hash,
-    prior_hash,
     read_certificate,
 )
 from ruyicam.cloud.privacy.profiles import CERTIFIED, PROFILES, release_plan
@@ -205,22 +204,6 @@ def test_a_session_is_certified_and_anyone_can_check_it(finished, signed, tmp_pa
     assert command("verify", tmp_path / "none").returncode == Exit.CREDENTIALS
 
 
-def _statement(**changes) -> dict:
-    plan = release_plan(CONFIG, "strict")
-    visit = {"seconds": 60.0, "mu": 0.5, "token_bits": 2.0}
-    budget = {"bits_per_second": 1.0, "bits_per_day": 9.0, "mu_per_day": 1.0, "token_bits_per_day": 9.0, "visit": visit}
-    return {
-        "schema": 1, "camera_id": "ward", "boot_id": "0" * 32, "begin_us": 1, "end_us": 2, "final": True,
-        "bundle": {"id": "0" * 32, "name": "n", "version": "1"},
-        "noise_sha256": noise_hash(plan.sigma), "prior_sha256": prior_hash([0.5, 0.5]),
-        "profile": "strict", "clip": plan.clip, "sigma": plan.sigma, "features": plan.features,
-        "bits_per_release": plan.bits_per_release, "budget": budget,
-        "spent": {"releases": 2, "feature_bits": 2 * plan.bits_per_release, "token_bits": 2.0,
-                  "mu": bounds.mu(2, plan.clip, plan.sigma)},
-        "camera_total": {"releases": 5, "bits": 7.0, "mu": 1.0},
-    } | changes  # fmt: skip
-
-
 def test_figures_that_do_not_fit_are_found(tmp_path):
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -234,7 +217,7 @@ def test_figures_that_do_not_fit_are_found(tmp_path):
         raw = json.dumps(content).encode()
         return read_certificate(raw, key.sign(raw, ECDSA(hashes.SHA256())), pem)
 
-    good = _statement()
+    good = statement()
     read(good)
     for change, says in (
         ({"bits_per_release": 0.01}, "bits_per_release"),

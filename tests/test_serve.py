@@ -123,6 +123,22 @@ def test_no_tick_is_left_unread_in_wider_steps(store):
     assert boot_of(store, "a").closed
 
 
+def test_a_gap_is_passed_over_at_once(store):
+    """As one that a spool leaves that was full for days, or a device that counts as it likes."""
+    far = 1 << 61
+    PacketLog(store).add([of("a", n) for n in (*range(50), *range(far, far + 45))])
+    queue = WindowQueue(store, 40, 10, 1000.0, "quiet")
+    read = []
+    while (windows := queue.pending([BUNDLE])) and len(read) < 50:
+        read.append((windows[0].end, len(windows[0].packets)))
+        queue.conclude(windows, [Seen()])
+    assert read[:2] == [(39, 40), (49, 40)] and len(read) < 20
+    # Every tick behind it is read, as are those that a window shares with the gap.
+    assert [n for _, n in read[2:6]] == [30, 20, 10, 0]
+    assert read[6][0] - far in range(10) and [n for _, n in read[7:]] == sorted(n for _, n in read[7:])
+    assert read[-1][0] + 10 > far + 44
+
+
 def changes(store: Store) -> list[tuple]:
     """(kind, behaviour, first and last tick) of all of them."""
     return [(c.kind, c.event["behaviour"], c.event["first_tick"], c.event["last_tick"]) for c in store.changes(0)]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -120,12 +121,17 @@ def read_certificate(statement: bytes, signature: bytes, pem: bytes) -> Certific
         raise CertificateError("the signature does not fit the statement and the device's certificate") from error
     except CertificateError:
         raise
-    except (ValidationError, ValueError, TypeError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError) as error:
         raise CertificateError(f"malformed: {str(error).splitlines()[0]}") from error
     name = device.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not name or name[0].value != said.camera_id:
         raise CertificateError(f"camera_id is '{said.camera_id}', the device's certificate is that of another name")
-    _check_figures(said)
+    try:
+        _check_figures(said)
+    except CertificateError:
+        raise
+    except (ValueError, ArithmeticError) as error:
+        raise CertificateError(f"a figure is out of range: {error}") from error
     return Certificate(said, device)
 
 
@@ -172,6 +178,7 @@ def check_bundle(certificate: Certificate, bundle_id: str, manifest: dict) -> No
             raise CertificateError(f"{name} is {getattr(s, name)}, the bundle says {privacy[name]}")
 
 
+@lru_cache(64)
 def noise_hash(sigma: float) -> str:
     """SHA-256 of the noise table of that sigma: uint64, little-endian, in hex."""
     return hashlib.sha256(rounded_gaussian_cdf(sigma).astype("<u8").tobytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 
 import grpc
@@ -40,6 +41,8 @@ log = logging.getLogger("ruyicam.ingest")
 _BATCH = 256
 # A packet is a few hundred bytes; nothing that could hold a picture is even read.
 MAX_MESSAGE = 16 * 1024
+# Of what is counted, and of Unix times in microseconds (the year 9999): what lies beyond no device means.
+_MOST, _LATEST_US = 1 << 62, 253_402_300_799_000_000
 
 
 class BadPacketError(Exception):
@@ -131,7 +134,11 @@ class Ingest:
             # gRPC has checked the chain of the connection's own certificate; this must be the same one.
             if request.certificate.strip() != context.auth_context().get("x509_pem_cert", [b""])[0].strip():
                 raise CertificateError("it is not signed with the key of this connection")
-            said = read_certificate(request.statement, request.signature, request.certificate).statement
+            # In a thread: the table of the noise takes its time.
+            signed = request.statement, request.signature, request.certificate
+            said = (await asyncio.to_thread(read_certificate, *signed)).statement
+            if not 0 <= said.end_us <= _LATEST_US or len(said.boot_id) != 32:
+                raise CertificateError("end_us or boot_id is out of range")
         except (CertificateError, DecodeError) as error:
             REJECTED.inc()
             log.warning("camera %s: certificate refused: %s", camera_id, error)
@@ -154,8 +161,12 @@ class Ingest:
         want = packet_size(camera_id, bundle.packed_bytes)
         if len(raw) != want or len(packet.features) != bundle.packed_bytes or len(packet.boot_id) != 16:
             raise BadPacketError(f"packet has {len(raw)} bytes, every packet of this bundle has {want}")
-        if packet.kind not in set(Kind) or packet.token >= len(bundle.alphabet) or packet.sequence >= 1 << 62:
+        if packet.kind not in set(Kind) or packet.token >= len(bundle.alphabet) or packet.sequence >= _MOST:
             raise BadPacketError("kind, token or sequence is out of range")
+        if packet.captured_at_us > _LATEST_US:
+            raise BadPacketError("captured_at_us is out of range")
+        if packet.ledger_releases >= _MOST or not 0 <= packet.ledger_bits < math.inf:
+            raise BadPacketError("ledger_releases or ledger_bits is out of range")
         return packet
 
     async def stream(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator:

@@ -14,6 +14,8 @@ from .metrics import PACKETS
 from .store import Store
 from .tables import Boot, Packet
 
+# Boots that are remembered, at most: which those are is found out anew.
+_MOST_KNOWN = 100_000
 # Packets of one transaction, at most.
 _MOST = 2048
 # How long one waits for others to go with it, as a commit costs as much for one as for hundreds; longer while many come.
@@ -62,6 +64,8 @@ class PacketLog:
                 self._begin(connection, boot, next(iter(by_boot[boot].values())))
             fresh = self._insert(connection, rows, by_boot)
             self._update_boots(connection, by_boot, fresh)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
         self._known.update(by_boot)
         count: Counter[str] = Counter()
         for (camera, _), sequences in fresh.items():

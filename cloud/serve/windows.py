@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
 
 from .scale.turn import Turn
 from .store import Store
@@ -154,7 +154,7 @@ class WindowQueue:
                     self._close(connection, book, w)
             book.write()
             moved = [
-                {"b_camera": w.camera_id, "b_boot": w.boot_id, "b_next": w.start + stride, "b_end": w.end}
+                {"b_camera": w.camera_id, "b_boot": w.boot_id, "b_next": self._next(connection, w, stride), "b_end": w.end}
                 for w in windows
                 if not w.final
             ]
@@ -164,6 +164,14 @@ class WindowQueue:
                 connection.execute(update(Boot).where(here).values(to), moved)
         book.done()
         return began
+
+    def _next(self, connection: Connection, w: PendingWindow, stride: int) -> int:
+        """Where the boot's next window starts: behind an empty one as many strides on as it takes to find a packet."""
+        if w.packets:
+            return w.start + stride
+        later = Packet.camera_id == w.camera_id, Packet.boot_id == w.boot_id, Packet.sequence > w.end
+        first = connection.scalar(select(func.min(Packet.sequence)).where(*later))
+        return w.start + stride * (1 if first is None else max(1, -(-(first - w.end) // stride)))
 
     def _close(self, connection: Connection, book: _EventBook, w: PendingWindow) -> None:
         # A packet that came meanwhile keeps the boot open.
