@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -121,7 +121,7 @@ def read_certificate(statement: bytes, signature: bytes, pem: bytes) -> Certific
         raise CertificateError("the signature does not fit the statement and the device's certificate") from error
     except CertificateError:
         raise
-    except (ValidationError, ValueError, TypeError, RecursionError) as error:
+    except (ValidationError, ValueError, TypeError, RecursionError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateError(f"malformed: {str(error).splitlines()[0]}") from error
     name = device.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not name or name[0].value != said.camera_id:

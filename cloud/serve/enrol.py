@@ -96,7 +96,7 @@ class Enrolment:
             )
             if not request.is_signature_valid or not good_key:
                 raise ValueError("no signature by a P-256, P-384 or Ed25519 key of its own")
-        except (DecodeError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        except (DecodeError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             REJECTED.inc()
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a certificate request: {str(error).splitlines()[0]}")
         encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -26,6 +26,10 @@ def _greater(column, value):
     return case((column < value, value), else_=column)
 
 
+class _UnknownBootError(Exception):
+    """A boot that was known has no row any more."""
+
+
 class PacketLog:
     """Writes packets and keeps their boots; thread-safe."""
 
@@ -59,11 +63,12 @@ class PacketLog:
         ]
         if not rows:
             return Counter()
-        with self.store.write(packets=True) as connection:
-            for boot in by_boot.keys() - self._known:
-                self._begin(connection, boot, next(iter(by_boot[boot].values())))
-            fresh = self._insert(connection, rows, by_boot)
-            self._update_boots(connection, by_boot, fresh)
+        try:
+            fresh = self._write(rows, by_boot)
+        except _UnknownBootError:
+            # Someone has deleted what there was of a camera that now sends again.
+            self._known.clear()
+            fresh = self._write(rows, by_boot)
         if len(self._known) > _MOST_KNOWN:
             self._known.clear()
         self._known.update(by_boot)
@@ -71,6 +76,14 @@ class PacketLog:
         for (camera, _), sequences in fresh.items():
             count[camera] += len(sequences)
         return count
+
+    def _write(self, rows: list[dict], by_boot: dict) -> dict[tuple[str, str], list[int]]:
+        with self.store.write(packets=True) as connection:
+            for boot in by_boot.keys() - self._known:
+                self._begin(connection, boot, next(iter(by_boot[boot].values())))
+            fresh = self._insert(connection, rows, by_boot)
+            self._update_boots(connection, by_boot, fresh)
+        return fresh
 
     def _insert(self, connection: Connection, rows: list[dict], by_boot: dict) -> dict[tuple[str, str], list[int]]:
         """Which of each boot were new: as a rule all, which is found out without being told each."""
@@ -138,8 +151,8 @@ class PacketLog:
                     "b_bits": max(p.ledger_bits for p in some),
                 }
             )
-        if new:
-            connection.execute(grown, new)
+        if new and connection.execute(grown, new).rowcount < len(new):
+            raise _UnknownBootError
 
 
 class GroupWriter:

@@ -37,9 +37,11 @@ class Store:
         try:
             self.engine = create_engine(with_driver(url), pool_pre_ping=True)
             self._sqlite = self.engine.dialect.name == "sqlite"
+            self._writer = self.engine.execution_options(writes=True)
             if self._sqlite:
                 event.listen(self.engine, "connect", self._tune_sqlite)
-            with self.engine.begin() as connection:
+                event.listen(self.engine, "begin", self._begin_sqlite)
+            with self._writer.begin() as connection:
                 self._one_at_a_time(connection)
                 migrate(connection)
         except OperationalError as error:
@@ -50,9 +52,16 @@ class Store:
 
     @staticmethod
     def _tune_sqlite(connection, _record) -> None:
+        # Python's driver begins transactions by rules of its own, by which a savepoint is a commit.
+        connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         # An acknowledgement promises that the packet survives a power cut.
         connection.execute("PRAGMA synchronous=FULL")
+
+    @staticmethod
+    def _begin_sqlite(connection: Connection) -> None:
+        # Who writes says so at once: a transaction that has read cannot wait for another's writing to end.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     def _one_at_a_time(self, connection: Connection) -> None:
         """Until the end of the transaction, also among processes; SQLite lets only one write anyway."""
@@ -79,7 +88,7 @@ class Store:
     @contextmanager
     def _transaction(self, session: Connection | None) -> Iterator[Connection]:
         if session is None:
-            with self.engine.begin() as connection:
+            with self._writer.begin() as connection:
                 yield connection
         else:
             with session.begin():

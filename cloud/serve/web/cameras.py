@@ -6,9 +6,10 @@ import time
 
 from fastapi import APIRouter, HTTPException
 
+from ..erasure import Erasure, StillReadError
 from ..forms import iso
-from .access import BackendDep, Viewer
-from .models import BootOut, CameraOut, CertificateOut, WindowOut
+from .access import Admin, BackendDep, Viewer
+from .models import BootOut, CameraOut, CertificateOut, Problem, WindowOut
 
 router = APIRouter(prefix="/v1", tags=["cameras"])
 _BOOT = ("camera_id", "boot_id", "newest", "ended", "closed", "ledger_releases", "ledger_bits", "ledger_went_back")
@@ -31,6 +32,18 @@ def cameras(backend: BackendDep, who: Viewer) -> list[CameraOut]:
         for b in boots
         for info in [backend.bundles.get(b.bundle_id)]
     ]
+
+
+@router.delete("/cameras/{camera_id}", responses={409: {"model": Problem}})
+def erase(backend: BackendDep, who: Admin, camera_id: str) -> dict[str, int]:
+    """Deletes all that is kept of a camera that sends no more: features, windows, events and what was done about them, its
+    runs, certificates and tokens. The rows of each table that are gone."""
+    try:
+        gone = Erasure(backend.store).erase(camera_id)
+    except StillReadError as error:
+        raise HTTPException(409, str(error)) from error
+    backend.accounts.note(who.name, "erase", camera_id)
+    return gone
 
 
 @router.get("/boots/{boot_id}")
