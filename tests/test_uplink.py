@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 from uplink_fuzz import CAMERA, Server, made_server, seeds
@@ -15,7 +18,7 @@ from ruyicam.cloud.bundles import BundleInfo, read_bundle_info
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.serve.ingest import BadPacketError, Ingest
 from ruyicam.cloud.serve.tls import revoked_serials
-from ruyicam.cloud.wire import METHOD, SERVICE, Ack, FeaturePacket, Kind
+from ruyicam.cloud.wire import METHOD, SERVICE, Ack, EnrolmentRequest, FeaturePacket, Kind
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.pki import Authority, Certificate
 
@@ -186,6 +189,17 @@ def test_what_devices_say_is_taken(parts):
         parts.one(seed)
     (boot,) = parts.store.boots()
     assert boot.newest == 3 and parts.store.certificate(boot.boot_id).camera_id == CAMERA
+
+
+def test_a_request_of_an_unknown_version_is_refused(parts):
+    """The fuzzer has found it: the library has an exception of its own for that."""
+    asked = EnrolmentRequest.FromString(seeds(parts)[4][1:])
+    der = x509.load_pem_x509_csr(asked.request).public_bytes(Encoding.DER).replace(b"\x02\x01\x00", b"\x02\x01\x10", 1)
+    body = base64.encodebytes(der).decode()
+    asked.request = f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n".encode()
+    with pytest.raises(x509.InvalidVersion):
+        x509.load_pem_x509_csr(asked.request)
+    parts.enrol(asked.SerializeToString())
 
 
 @given(st.data())
