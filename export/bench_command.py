@@ -153,6 +153,11 @@ def serve(
     flat = [(name, run | run["latency_ms"] | {"held": int(run["held"])}) for name, run in runs if run]
     cells = [[name, *(f"{run[key]:.4g}" for key in named)] for name, run in flat]
     show_table("Packet to event", ["", *named.values()], cells)
+    used = result["processor"]
+    console.print(
+        f"processor in the steady run: {used['service_us_per_packet']:.0f} us a packet in the service, "
+        f"{used['model_ms_per_window']:.2f} ms a window in the model"
+    )
     if (slope := result["rss_slope_mb_per_h"]) is not None:
         console.print(f"memory slope of the server over {minutes:g} minutes: {slope:+.1f} MB an hour")
 

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,7 @@ from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.wire import FeaturePacket
 
 from .bench_kernels import machine
-from .bench_serve import recorded_packets
+from .bench_serve import recorded_packets, windows_read
 from .bench_session import BenchSession
 from .ray_nodes import RayNodes
 
@@ -41,13 +40,6 @@ def pile_up(database: str, packets: Path) -> None:
             made.append(packet)
         log.add(made)
     log.store.engine.dispose()
-
-
-def windows_read(http: str) -> float:
-    """So far, by the service there."""
-    with urllib.request.urlopen(f"http://{http}/metrics", timeout=60) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("ruyicam_windows_total{"))
 
 
 def reading_rate(session: BenchSession, packets: Path, progress: Callable[[float], None]) -> float:

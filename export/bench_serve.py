@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -74,6 +75,27 @@ def memory_of(pid: int) -> float:
     return sum(map(memory_mb, processes_of(pid)))
 
 
+def metrics_of(http: str) -> dict[str, float]:
+    """What the service there tells Prometheus."""
+    with urllib.request.urlopen(f"http://{http}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    return {k: float(v) for k, v in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
+
+
+def windows_read(http: str) -> float:
+    """So far, by the service there."""
+    return sum(v for k, v in metrics_of(http).items() if k.startswith("ruyicam_windows_total{"))
+
+
+def processor_s(pid: int) -> dict[str, float]:
+    """Processor time so far, in seconds, of the service and of the process that holds its model."""
+    used = {"service": 0.0, "model": 0.0}
+    for process in processes_of(pid):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        used["service" if process == pid else "model"] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
 def quantiles_ms(values: list[float]) -> dict[str, float]:
     """p50, p95, p99 and the most of times in seconds, as milliseconds."""
     found = np.quantile(values, (0.5, 0.95, 0.99, 1)) * 1000 if values else [float("nan")] * 4
@@ -107,10 +129,11 @@ class Load:
             if not begun:
                 raise RuyicamError(Exit.INTERNAL, "the simulated cameras did not connect")
             pid, times, sizes, lags, held = self.session.server.pid, [], [], [], False
+            used, windows = processor_s(pid), windows_read(self.session.http)
             while process.poll() is None:
                 now = time.time() - begun["begin"]
                 progress(min(max(now, 0), seconds))
-                figures = self._metrics()
+                figures = metrics_of(self.session.http)
                 lags.append(figures["ruyicam_reasoner_lag_seconds"])
                 held = held or figures["ruyicam_ingest_holding"] > 0
                 if SETTLED * seconds < now < seconds:
@@ -118,6 +141,8 @@ class Load:
                     sizes.append(memory_of(pid))
                 time.sleep(1)
             made = json.loads(process.stdout.read())
+        used = {name: now - used[name] for name, now in processor_s(pid).items()}
+        windows = windows_read(self.session.http) - windows
         self._wait_read(begun["boots"])
         listener.close()
         stored = sum(self.session.get(f"/v1/boots/{boot}")["packets"] for boot in begun["boots"].values())
@@ -132,16 +157,15 @@ class Load:
             "connections": made["connections"],
             "most_waiting": made["most_waiting"],
             "drained_s": made["drained_s"],
+            "processor": {
+                "service_us_per_packet": used["service"] / made["made"] * 1e6,
+                "model_ms_per_window": used["model"] / windows * 1e3,
+            },
             "most_lag_s": max(lags, default=0.0),
             "held": held,
             "rss_mb": max(sizes, default=memory_of(pid)),
             "rss_slope_mb_per_h": float(theilslopes(sizes, times).slope) if len(sizes) > 10 else None,
         }
-
-    def _metrics(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://{self.session.http}/metrics", timeout=60) as answer:
-            lines = answer.read().decode().splitlines()
-        return {k: float(v) for k, v in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
 
     def _wait_read(self, boots: dict[str, str]) -> None:
         for boot in boots.values():

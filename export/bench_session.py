@@ -49,10 +49,16 @@ def command_line(edge: Path, keys: dict[str, Any]) -> list[str]:
     return command
 
 
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value, default=str)
+
+
 def toml_lines(keys: dict[str, Any]) -> str:
     """Keys and values of a configuration as lines of TOML; paths are strings."""
     bare = {k: k if k.replace("_", "").isalnum() else json.dumps(k) for k in keys}
-    return "".join(f"{bare[k]} = {json.dumps(v, default=str)}\n" for k, v in keys.items())
+    return "".join(f"{bare[k]} = {_toml(v)}\n" for k, v in keys.items())
 
 
 class BenchSession:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from databases import DATABASES, Databases
 from made import write_clip
+from playwright.sync_api import sync_playwright
 from service import made_backend
 
 from ruyicam.cloud.data.clips import model_input
@@ -18,6 +19,7 @@ from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
 from ruyicam.export.defaults import default_model
 
+CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -90,3 +92,14 @@ def store(request, databases) -> Store:
 def backend(store, signed, family):
     """The service behind its API, with an event and users, on a database of each kind."""
     return made_backend(store, signed, family)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

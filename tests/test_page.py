@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from service import Target
 
 from ruyicam.cloud.serve.accounts import Accounts, Role
@@ -19,7 +19,6 @@ from ruyicam.cloud.serve.store import Store
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.defaults import default_model
 
-CHROMIUM = Path("/usr/bin/chromium")
 PASSWORDS = {"ada": "a long enough one", "otto": "another long one", "vera": "the third of them"}
 ROLES = {"ada": Role.ADMIN, "otto": Role.OPERATOR, "vera": Role.VIEWER}
 
@@ -34,17 +33,6 @@ def session(tmp_path_factory, signed):
         for name, password in PASSWORDS.items():
             accounts.add_user(name, ROLES[name], password)
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's Chromium."""
-    if not CHROMIUM.exists():
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 HEADINGS = {"wall": "Live", "events": "Events", "cameras": "Cameras", "rules": "Rules", "users": "Users", "log": "Who saw what"}

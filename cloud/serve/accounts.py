@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
@@ -137,12 +137,30 @@ class Accounts:
                     self._failed.pop(old, None)
             return None
         self._failed.pop(name, None)
-        secret = secrets.token_urlsafe(32)
         with self._store.write() as connection:
-            connection.execute(delete(Login).where(Login.expires_at < time.time()))
-            row = {"hash": _digest(secret), "user": name, "expires_at": time.time() + LOGIN_S}
-            connection.execute(insert(Login), row)
-        return Identity(name, Role(user.role)), secret
+            return Identity(name, Role(user.role)), self._new_login(connection, name)
+
+    @staticmethod
+    def _new_login(connection: Connection, name: str) -> str:
+        secret = secrets.token_urlsafe(32)
+        connection.execute(delete(Login).where(Login.expires_at < time.time()))
+        row = {"hash": _digest(secret), "user": name, "expires_at": time.time() + LOGIN_S}
+        connection.execute(insert(Login), row)
+        return secret
+
+    def log_in_from_outside(self, name: str, role: Role) -> tuple[Identity, str]:
+        """Someone whom a provider has let in as that: a user `oidc:NAME`, whose role is what the provider says each time."""
+        self._check_name(name[:60])
+        name = f"oidc:{name}"
+        if len(name) > 64:
+            raise RuyicamError(Exit.USAGE, f"name is '{name}', expected at most 64 characters")
+        # A password that nobody knows.
+        row = {"name": name, "role": role.value, "password": self._nobody, "created_at": time.time()}
+        with self._store.write() as connection:
+            if connection.scalar(self._store.insert_new(User).returning(User.name), row) is None:
+                connection.execute(update(User).where(User.name == name).values(role=role.value))
+                self._keep_an_admin(connection)
+            return Identity(name, role), self._new_login(connection, name)
 
     def log_out(self, secret: str) -> None:
         """That browser is let in no more."""

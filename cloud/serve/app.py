@@ -99,6 +99,7 @@ class Service:
         patience = config.retry_s, config.retry_longest_s, config.give_up_s
         self.alerting = Alerting(self.store, self.subscribers, self.replay, *patience)
         self._wake = asyncio.Event()
+        self.api = make_api(self.backend(), config.oidc)
         self.bell = Bell(
             self.store,
             packets=self._wake.set,
@@ -222,7 +223,7 @@ class Service:
             where += f" enrol={self.config.enrol.rpartition(':')[0]}:{port}"
         for server in servers:
             await server.start()
-        web = uvicorn.Server(uvicorn.Config(make_api(self.backend()), log_level="warning", access_log=False))
+        web = uvicorn.Server(uvicorn.Config(self.api, log_level="warning", access_log=False))
         # The service handles signals for both servers.
         web.capture_signals = contextlib.nullcontext
         stop = asyncio.Event()

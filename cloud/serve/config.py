@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from .accounts import Role
+
 
 class Keep(BaseModel):
     """How long things are kept, in days."""
@@ -34,6 +36,20 @@ class Ray(BaseModel):
         return self
 
 
+class Oidc(BaseModel):
+    """People log in at an OpenID Connect provider."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    issuer: str = Field(pattern=r"^https?://\S+$", description="of the provider; its .well-known/openid-configuration is read")
+    client_id: str = Field(min_length=1, description="as which this service is known there")
+    client_secret: Path = Field(description="file with the secret of that client")
+    url: str = Field(pattern=r"^https?://[^\s/]+$", description="where browsers find this service: it is sent there afterwards")
+    name: str = Field("your organisation", max_length=64, description="what the page calls the provider")
+    name_claim: str = Field("preferred_username", description="what someone is called in the log")
+    role_claim: str = Field("groups", description="where the provider says what someone is")
+    roles: dict[str, Role] = Field(min_length=1, description="value of that claim to role; the highest counts, none: refused")
+
+
 class ServerConfig(BaseModel):
     """Every key of server.toml. Addresses are HOST:PORT; port 0 takes a free one."""
 
@@ -51,6 +67,7 @@ class ServerConfig(BaseModel):
     model: Path = Field(description="checkpoint folder with config.json and model.safetensors")
     device: str = Field("cpu", description="where the model computes: cpu, cuda, cuda:1")
     ray: Ray | None = Field(None, description="replicas of the model on a Ray cluster; none: one, on this machine")
+    oidc: Oidc | None = Field(None, description="log-in at an OpenID Connect provider; none: with passwords only")
     bundles: list[Path] = Field(min_length=1, description="bundles whose packets are welcome")
     public_key: Path = Field(description="PEM: Ed25519 key that they are signed with")
     offers: dict[str, Path] = Field(

@@ -8,9 +8,21 @@ from fastapi import APIRouter, Cookie, HTTPException, Query, Request, Response
 
 from ..accounts import LOGIN_S, TooManyTriesError
 from .access import COOKIE, Admin, BackendDep, Viewer
-from .models import AuditOut, LoginIn, MeOut, NewToken, Problem, TokenIn, TokenOut, UserChange, UserIn, UserOut
+from .models import AuditOut, LoginIn, LoginWays, MeOut, NewToken, Problem, TokenIn, TokenOut, UserChange, UserIn, UserOut
 
 router = APIRouter(prefix="/v1", tags=["accounts"])
+
+
+def keep_login(response: Response, secret: str, secure: bool) -> None:
+    """Has the browser show it from now on; secure: only over HTTPS."""
+    response.set_cookie(COOKIE, secret, max_age=int(LOGIN_S), httponly=True, samesite="strict", secure=secure)
+
+
+@router.get("/login")
+def ways(request: Request) -> LoginWays:
+    """How people may log in, beside with a password."""
+    settings = request.app.state.oidc
+    return LoginWays(oidc=settings.name if settings else None)
 
 
 @router.post("/login", responses={429: {"model": Problem}})
@@ -25,8 +37,7 @@ def login(request: Request, response: Response, backend: BackendDep, said: Login
         raise HTTPException(401, "no user of that name has that password")
     who, secret = found
     backend.accounts.note(who.name, "log in", "")
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, secret, max_age=int(LOGIN_S), httponly=True, samesite="strict", secure=secure)
+    keep_login(response, secret, request.url.scheme == "https")
     return MeOut.of(who, backend.care.labels)
 
 

@@ -14,9 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
+from ..config import Oidc
 from . import accounts, cameras, events, rules
 from .access import Backend, Viewer
 from .models import Problem
+from .oidc import add_oidc
 
 PAGE = Path(__file__).resolve().parent / "page"
 # Everything comes from here, and nothing is run that does not lie in a file of its own.
@@ -47,11 +49,13 @@ class _SafeHeaders:
         await self._app(scope, receive, tell if scope["type"] == "http" else send)
 
 
-def make_api(backend: Backend) -> FastAPI:
-    """The application; every answer is JSON but /metrics, /v1/labels, the streams and the page."""
+def make_api(backend: Backend, oidc: Oidc | None = None) -> FastAPI:
+    """The application; every answer is JSON but /metrics, /v1/labels, the streams and the page. Raises RuyicamError for a
+    secret of `oidc` that cannot be read."""
     app = FastAPI(title="ruyicam", version=backend.version)
-    app.state.backend = backend
-
+    app.state.backend, app.state.oidc = backend, oidc
+    if oidc is not None:
+        add_oidc(app, backend, oidc)
     app.add_middleware(_SafeHeaders)
 
     @app.exception_handler(RuyicamError)

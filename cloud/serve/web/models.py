@@ -159,6 +159,12 @@ class LoginIn(Request):
     password: str = Field(max_length=256)
 
 
+class LoginWays(BaseModel):
+    """oidc: what the provider is called at which people may log in (/v1/oidc/login); null: none."""
+
+    oidc: str | None
+
+
 class MeOut(BaseModel):
     """Who asks; labels: what an event can be, the first is the quiet one."""
 

@@ -107,6 +107,13 @@ function lost(gone) {
   away = gone;
 }
 
+// What became of a log-in elsewhere.
+const LOGINS = {
+  refused: "You are known there, but have no role here. Ask an administrator.",
+  failed: "The log-in did not work. Try again.",
+  away: "Where you log in does not answer. Try again later.",
+};
+
 function login() {
   stream?.close();
   if (away) state.problem(null);
@@ -133,6 +140,13 @@ function login() {
     },
   }, h("h1", {}, "Log in"), h("label", {}, "Name", name), h("label", {}, "Password", password), h("button", { class: "main" }, "Log in")));
   name.focus();
+  const said = LOGINS[new URLSearchParams(location.search).get("login")];
+  if (said) {
+    state.problem(new Error(said));
+    history.replaceState(null, "", "/");
+  }
+  get("/v1/login").then((ways) => ways.oidc && name.form?.append(
+    h("p", {}, h("a", { href: "/v1/oidc/login" }, `Log in with ${ways.oidc}`)))).catch(() => null);
 }
 
 const failed = (error) => (error instanceof Refused && error.status === 401 ? login() : state.problem(error));
