@@ -7,8 +7,6 @@ import hashlib
 import logging
 from typing import Any
 
-import httpx
-from authlib.integrations.base_client import OAuthError
 from authlib.integrations.starlette_client import OAuth
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
@@ -31,6 +29,10 @@ def role_of(claims: dict[str, Any], settings: Oidc) -> Role | None:
     said = claims.get(settings.role_claim) or []
     found = {settings.roles[value] for value in ([said] if isinstance(said, str) else said) if value in settings.roles}
     return next((role for role in reversed(Role) if role in found), None)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
 
 
 def _secret(settings: Oidc) -> str:
@@ -70,8 +72,9 @@ def add_oidc(app: FastAPI, backend: Backend, settings: Oidc) -> None:
     async def login(request: Request) -> RedirectResponse:
         try:
             return await provider.authorize_redirect(request, here)
-        except (OAuthError, httpx.HTTPError, ValueError) as error:
-            log.error("%s does not answer: %s", settings.issuer, error)
+        except Exception as error:
+            # Of which HTTP library authlib is built on, its release decides.
+            log.error("%s does not answer: %s", settings.issuer, _line(error))
             return refused("away")
 
     @app.get("/v1/oidc/callback", include_in_schema=False)
@@ -83,7 +86,7 @@ def add_oidc(app: FastAPI, backend: Backend, settings: Oidc) -> None:
                 claims |= await provider.userinfo(token=token)
         except Exception as error:
             # Whatever authlib and its library for signatures raise: nobody is let in.
-            log.warning("a log-in failed: %s: %s", type(error).__name__, str(error).splitlines()[0] if str(error) else "")
+            log.warning("a log-in failed: %s", _line(error))
             return refused("failed")
         name, role = str(claims.get(settings.name_claim) or claims["sub"]), role_of(claims, settings)
         if role is None:
