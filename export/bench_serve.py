@@ -107,6 +107,7 @@ class Load:
 
     def __init__(self, session: BenchSession, packets: Path, rate_hz: int, window: int):
         self.session, self.packets, self.rate_hz, self.window, self.runs = session, packets, rate_hz, window, 0
+        self.size = 0
 
     def run(self, cameras: int, seconds: float, progress: Callable[[float], None]) -> dict:
         """Figures of that many cameras for so long; `lost`: packets made that the server does not have."""
@@ -163,9 +164,15 @@ class Load:
             },
             "most_lag_s": max(lags, default=0.0),
             "held": held,
+            "stored_bytes_per_packet": self._stored_bytes(stored),
             "rss_mb": max(sizes, default=memory_of(pid)),
             "rss_slope_mb_per_h": float(theilslopes(sizes, times).slope) if len(sizes) > 10 else None,
         }
+
+    def _stored_bytes(self, packets: int) -> float:
+        """What the database has grown by for each packet, with all that was read in them."""
+        before, self.size = self.size, sum(path.stat().st_size for path in self.session.folder.glob("server.db*"))
+        return (self.size - before) / packets
 
     def _wait_read(self, boots: dict[str, str]) -> None:
         for boot in boots.values():

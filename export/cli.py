@@ -18,7 +18,7 @@ from .eval_command import evaluate
 from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
 from .privacy_command import app as privacy_app
 from .rl_command import rl
-from .service_command import labels, users_app
+from .service_command import labels, sizing, users_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that bundles are signed with.")
@@ -27,6 +27,7 @@ app.command("eval")(evaluate)
 app.command("audit")(audit)
 app.command("rl")(rl)
 app.command("labels")(labels)
+app.command("sizing")(sizing)
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 app.add_typer(certs_app, name="certs")

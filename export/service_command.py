@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .options import JsonFlag, console
+from .options import JsonFlag, console, show_table
 
 users_app = typer.Typer(help="Who may use a service.", no_args_is_help=True)
 ConfigFlag = Annotated[Path, typer.Option(help="server.toml, whose database it is")]
@@ -119,3 +119,33 @@ def labels(
     except OSError as error:
         raise RuyicamError(Exit.STORAGE, f"cannot write {out}: {error.strerror}") from error
     console.print(f"wrote {count} judged events into {out}")
+
+
+def sizing(
+    cameras: Annotated[list[int] | None, typer.Option(help="how many; may be given several times", min=1)] = None,
+    active: Annotated[float, typer.Option(help="share of windows in which something was released", min=0, max=1)] = 0.1,
+    keep_days: Annotated[float, typer.Option(help="of released features")] = 7.0,
+    figures: Annotated[Path | None, typer.Option(help="JSON of measured figures; default: those of docs/deployment.md")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What so many cameras need of a service: arithmetic on measured figures, with its assumptions."""
+    from .sizing import LOAD, Figures, sizes_of
+
+    measured = Figures.of(figures or Path(__file__).with_name("sizing.json"))
+    result = sizes_of(cameras or [200, 1000, 10_000], active, keep_days, measured)
+    if as_json:
+        print(json.dumps(result))
+        return
+    console.print(
+        f"from figures of {measured.machine}: {measured.service_us_per_packet:.0f} us a packet in the service, "
+        f"{measured.model_ms_per_window:.1f} ms a window in the model, {measured.quiet_windows_per_s:.0f} windows/s past one "
+        f"reader, {measured.stored_bytes_per_packet:.0f} bytes kept of a packet"
+    )
+    named = {
+        "packets_per_s": "packets/s", "uplink_mbit_s": "uplink Mbit/s", "service_cores": "service, cores", "services": "services",
+        "model_cores": "model, cores", "replicas": "replicas", "reader_load": "reader's load", "stored_gb": "kept, GB",
+    }  # fmt: skip
+    rows = [[str(s["cameras"]), *(f"{s[key]:,.4g}" for key in named)] for s in result["sizes"]]
+    show_table(f"{active:.0%} of windows read, processes at {LOAD:.0%}", ["cameras", *named.values()], rows)
+    if over := [s["cameras"] for s in result["sizes"] if not s["carried"]]:
+        console.print(f"more than one reader carries: {', '.join(map(str, over))}; divide them among databases")
