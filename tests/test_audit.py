@@ -79,9 +79,7 @@ def test_the_smuggler_comes_near_its_cap_and_not_above_it(releasers):
         # With half of the noise the same code breaks the bound, and the audit says so.
         loud = Releaser.__new__(Releaser)
         loud.__dict__.update(releasers[profile].__dict__)
-        loud.kernel = type(loud.kernel)(
-            replace(loud.kernel.params, noise_cdf=releasers["reasoning"].kernel.params.noise_cdf)
-        )
+        loud.kernel = type(loud.kernel)(replace(loud.kernel.params, noise_cdf=releasers["reasoning"].kernel.params.noise_cdf))
         broken = retrieval.smuggled(loud, 1000, 2, 2, 1, 2000)
         assert not broken.holds and verdict(Findings([broken]))
 

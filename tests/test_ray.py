@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from types import SimpleNamespace
@@ -11,8 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from service import check_whole
+from test_end_to_end import RUYICAM, one_line
 
-from ruyicam.cloud.errors import RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.serve.config import Ray
 from ruyicam.cloud.serve.passes import PASS, Reading, TierPasses
 from ruyicam.cloud.serve.scale.cluster import RayPasses, TierReplica, digest_of, ray_passes
@@ -102,3 +104,12 @@ def test_nothing_is_lost_when_nodes_and_replicas_go(signed, long_clip, family, t
 def test_a_cluster_that_is_not_there_is_said():
     with pytest.raises(RuyicamError, match=r"no cluster at 127\.0\.0\.1:1: Connection refused"):
         ray_passes(default_model(), "cpu", Ray(address="127.0.0.1:1"))
+
+
+def test_the_flag_asks_for_a_cluster(signed, tmp_path):
+    running = BenchSession(default_model(), signed[0], signed[1], folder=tmp_path / "session")
+    with running:
+        command = [RUYICAM, "serve", "--config", running.server_config(), "--ray"]
+    environment = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    one_line((done.returncode, done.stderr.splitlines()), Exit.USAGE, "Ray: no cluster at 127.0.0.1:1: Connection refused")

@@ -139,8 +139,8 @@ def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
         from ray import serve
     except ImportError as error:
         raise RuyicamError(Exit.USAGE, "Ray is not installed: pip install 'ruyicam[ray]'") from error
-    if settings.address is not None:
-        _check_there(settings.address)
+    if address := settings.address or os.environ.get("RAY_ADDRESS"):
+        _check_there(address)
     try:
         # Ray puts the working directory before all else where its workers look for packages.
         with contextlib.chdir("/"):
