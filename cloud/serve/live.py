@@ -13,6 +13,8 @@ from .windows import PendingWindow, Seen
 
 # A wall that is so many readings of each camera behind is told nothing more until it has caught up.
 _BEHIND = 64
+# What was read longer ago is not what a camera shows at the moment.
+_STALE_S = 60.0
 
 
 def joints(figures: np.ndarray) -> list[list[int]]:
@@ -87,7 +89,8 @@ class Live:
         self._watching.add(queue)
         try:
             for said in list(self._latest.values()):
-                yield said
+                if time.time() - said["at"] < _STALE_S:
+                    yield said
             while not self._closed:
                 try:
                     said = await asyncio.wait_for(queue.get(), alive_s)

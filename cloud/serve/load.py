@@ -29,9 +29,9 @@ class LoadPolicy:
     """Goes by how long the windows of a pass will have waited since their last packets came when it is read: by the median, so
     that a camera that sends what it kept during an outage changes nothing for the others.
 
-    Below a quarter of the bound everything is read by the deepest tier, with reports. From there on the deepest is kept for
-    where it matters; beyond half of the bound the smallest reads alone; beyond the bound windows no longer overlap; beyond
-    `hold_s` packets are taken no more, so that devices keep them in their spools, until the lag is below half of that. No tick
+    Below 0.15 of the bound everything is read by the deepest tier, with reports. From there on the deepest is kept for where it
+    matters; beyond 0.3 the smallest reads alone; beyond 0.45 windows no longer overlap, as the slowest hundredth waits about
+    twice as long as the median and is to stay within the bound, too; beyond `hold_s` packets are taken no more, so that devices keep them in their spools, until the lag is below half of that. No tick
     is left unread.
     """
 
@@ -44,11 +44,11 @@ class LoadPolicy:
     def plan(self, lags_s: Sequence[float]) -> Plan:
         """For windows with those lags. To be followed by settle()."""
         self.lag_s = lag_s = median(lags_s) + self._reading_s if lags_s else 0.0
-        if lag_s < self.bound_s / 4:
+        if lag_s < 0.15 * self.bound_s:
             return Plan(Effort.ALL, self.stride)
-        if lag_s < self.bound_s / 2:
+        if lag_s < 0.3 * self.bound_s:
             return Plan(Effort.WHERE_IT_MATTERS, self.stride)
-        return Plan(Effort.SMALL, self.stride if lag_s < self.bound_s else self.window)
+        return Plan(Effort.SMALL, self.stride if lag_s < 0.45 * self.bound_s else self.window)
 
     def took(self, seconds: float) -> None:
         """How long the last pass was read; the next one is expected to take as long."""
