@@ -142,8 +142,9 @@ def sizing(
         f"reader, {measured.stored_bytes_per_packet:.0f} bytes kept of a packet"
     )
     named = {
-        "packets_per_s": "packets/s", "uplink_mbit_s": "uplink Mbit/s", "service_cores": "service, cores", "services": "services",
-        "model_cores": "model, cores", "replicas": "replicas", "reader_load": "reader's load", "stored_gb": "kept, GB",
+        "packets_per_s": "packets/s", "uplink_mbit_s": "uplink Mbit/s", "service_cores": "service, cores",
+        "services": "services", "model_cores": "model, cores", "replicas": "replicas",
+        "reader_load": "reader's load", "stored_gb": "kept, GB",
     }  # fmt: skip
     rows = [[str(s["cameras"]), *(f"{s[key]:,.4g}" for key in named)] for s in result["sizes"]]
     show_table(f"{active:.0%} of windows read, processes at {LOAD:.0%}", ["cameras", *named.values()], rows)

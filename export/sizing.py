@@ -1,4 +1,4 @@
-"""`ruyicam sizing`: what so many cameras need of a service, from measured figures and stated assumptions; arithmetic, not a run."""
+"""`ruyicam sizing`: what so many cameras need of a service, by arithmetic on measured figures and stated assumptions."""
 
 from __future__ import annotations
 

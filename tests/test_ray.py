@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.serve.config import Ray
 from ruyicam.cloud.serve.passes import PASS, Reading, TierPasses
 from ruyicam.cloud.serve.scale.cluster import RayPasses, TierReplica, digest_of, ray_passes
+from ruyicam.export.bench_device import processes_of
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.defaults import default_model
 from ruyicam.export.ray_nodes import RayNodes
@@ -104,6 +106,27 @@ def test_nothing_is_lost_when_nodes_and_replicas_go(signed, long_clip, family, t
 def test_a_cluster_that_is_not_there_is_said():
     with pytest.raises(RuyicamError, match=r"no cluster at 127\.0\.0\.1:1: Connection refused"):
         ray_passes(default_model(), "cpu", Ray(address="127.0.0.1:1"))
+
+
+def test_a_cluster_that_the_service_has_started_ends_with_it(signed, made_clip, tmp_path):
+    running = BenchSession(default_model(), signed[0], signed[1], folder=tmp_path / "session")
+    running.server_keys["ray"] = {"replicas_max": 1}
+    with running:
+        boot = running.wait_read(running.play(str(made_clip))["boot_id"], 60)
+        started = processes_of(running.server.pid)
+    assert boot["packets"] == 20 and {w["tier"] for w in boot["windows"]} == {"edge", "cloud-s", "cloud-l"}
+    until = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(started) > 5 and not any(map(alive, started))
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_flag_asks_for_a_cluster(signed, tmp_path):

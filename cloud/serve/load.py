@@ -31,8 +31,8 @@ class LoadPolicy:
 
     Below 0.15 of the bound everything is read by the deepest tier, with reports. From there on the deepest is kept for where it
     matters; beyond 0.3 the smallest reads alone; beyond 0.45 windows no longer overlap, as the slowest hundredth waits about
-    twice as long as the median and is to stay within the bound, too; beyond `hold_s` packets are taken no more, so that devices keep them in their spools, until the lag is below half of that. No tick
-    is left unread.
+    twice as long as the median and is to stay within the bound, too; beyond `hold_s` packets are taken no more, so that devices
+    keep them in their spools, until the lag is below half of that. No tick is left unread.
     """
 
     def __init__(self, bound_s: float, hold_s: float, window: int, stride: int):

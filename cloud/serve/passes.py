@@ -23,6 +23,8 @@ log = logging.getLogger("ruyicam.passes")
 PASS = 32
 # One pass is given up, and its process with it, after so long; making ready for the first one after so long.
 _PATIENCE_S, _READY_S = 60.0, 180.0
+# How long it may take to end when it is told to.
+_PARTING_S = 5.0
 
 
 class Reading(NamedTuple):
@@ -186,6 +188,9 @@ class WorkerPasses:
     def close(self) -> None:
         """Ends the process for good."""
         self._closed = True
+        # It sees that, and a cluster that it has started ends with it.
+        self._pipe.close()
+        self._process.join(_PARTING_S)
         self._end()
 
     def _end(self) -> None:
