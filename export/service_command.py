@@ -121,6 +121,10 @@ def labels(
     console.print(f"wrote {count} judged events into {out}")
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def sizing(
     cameras: Annotated[list[int] | None, typer.Option(help="how many; may be given several times", min=1)] = None,
     active: Annotated[float, typer.Option(help="share of windows in which something was released", min=0, max=1)] = 0.1,
@@ -142,11 +146,12 @@ def sizing(
         f"reader, {measured.stored_bytes_per_packet:.0f} bytes kept of a packet"
     )
     named = {
-        "packets_per_s": "packets/s", "uplink_mbit_s": "uplink Mbit/s", "service_cores": "service, cores",
-        "services": "services", "model_cores": "model, cores", "replicas": "replicas",
-        "reader_load": "reader's load", "stored_gb": "kept, GB",
+        "packets_per_s": "packets a second", "uplink_mbit_s": "uplink, Mbit/s", "service_cores": "cores of services",
+        "services": "services", "model_cores": "cores of the model", "replicas": "replicas of the model",
+        "reader_load": "load of one reader", "stored_gb": f"kept for {keep_days:g} days, GB",
     }  # fmt: skip
-    rows = [[str(s["cameras"]), *(f"{s[key]:,.4g}" for key in named)] for s in result["sizes"]]
-    show_table(f"{active:.0%} of windows read, processes at {LOAD:.0%}", ["cameras", *named.values()], rows)
+    rows = [[name, *(_short(s[key]) for s in result["sizes"])] for key, name in named.items()]
+    title = f"{active:.0%} of windows read, processes at {LOAD:.0%} of a core"
+    show_table(title, ["cameras", *(f"{s['cameras']:,}" for s in result["sizes"])], rows)
     if over := [s["cameras"] for s in result["sizes"] if not s["carried"]]:
         console.print(f"more than one reader carries: {', '.join(map(str, over))}; divide them among databases")
