@@ -36,7 +36,6 @@ class RayNodes:
         port = self.address.rpartition(":")[2]
         try:
             self._start("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
-            self._wait()
             for _ in range(self._count - 1):
                 self.add()
         except BaseException:
@@ -51,19 +50,21 @@ class RayNodes:
 
     def _start(self, *options: str) -> None:
         command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *options]
-        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+        # On loopback, and the same for all: a token in the home folder would be asked for by the head, and not shown by others.
+        environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
         with open(self._folder / f"node-{len(self.nodes)}.log", "wb") as log:
             node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.nodes.append(node)
+        self._wait(len(self.nodes) - 1)
 
-    def _wait(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        until = time.monotonic() + _STARTS_S
-        while self.nodes[0].poll() is None and time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+    def _wait(self, number: int) -> None:
+        """Until the node says that it runs: its port is open before it can be joined."""
+        log, until = self._folder / f"node-{number}.log", time.monotonic() + _STARTS_S
+        while self.nodes[number].poll() is None and time.monotonic() < until:
+            if "Ray runtime started" in log.read_text():
                 return
             time.sleep(0.1)
-        said = (self._folder / "node-0.log").read_text().strip().splitlines()
+        said = log.read_text().strip().splitlines()
         raise RuyicamError(Exit.INTERNAL, f"Ray did not start: {said[-1] if said else 'no output'}")
 
     def add(self) -> None:

@@ -20,7 +20,9 @@ from ..passes import PASS, Reading, local_passes
 
 log = logging.getLogger("ruyicam.ray")
 # A replica that does not answer for so long is asked no more; so often a part is given to another one.
-_PATIENCE_S, _TRIES, _CONNECT_S = 20.0, 5, 5.0
+_PATIENCE_S, _TRIES = 20.0, 5
+# How long a cluster may take to answer, and how often it is tried to join one.
+_CONNECT_S, _JOINS, _JOIN_AGAIN_S = 5.0, 5, 3.0
 
 
 def digest_of(model: Path) -> str:
@@ -104,6 +106,10 @@ def _application(model: Path, device: str, settings: Ray):
                 "initial_replicas": settings.replicas_min,
                 "max_replicas": settings.replicas_max,
                 "target_ongoing_requests": 1,
+                # Sooner than by default: what waits is late.
+                "look_back_period_s": 10,
+                "upscale_delay_s": 5,
+                "downscale_delay_s": 60,
             },
             health_check_period_s=2,
             health_check_timeout_s=10,
@@ -130,6 +136,24 @@ def _check_there(address: str) -> None:
         raise RuyicamError(Exit.USAGE, f"Ray: no cluster at {address}: {error.strerror or error}") from error
 
 
+def _join(address: str | None) -> None:
+    import ray
+
+    for left in reversed(range(_JOINS)):
+        try:
+            # Ray puts the working directory before all else where its workers look for packages.
+            with contextlib.chdir("/"):
+                ray.init(address=address, namespace="ruyicam", log_to_driver=False, logging_level=logging.WARNING)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            # A cluster that has just begun to start is not ready when its port is.
+            if not left:
+                raise
+            log.warning("the cluster does not let this service in yet: %s", str(error).splitlines()[0])
+            ray.shutdown()
+            time.sleep(_JOIN_AGAIN_S)
+
+
 def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
     """Joins or starts the cluster, and the replicas of this model unless another service has. Raises RuyicamError(USAGE)."""
     # Nothing is told to anybody.
@@ -142,9 +166,7 @@ def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
     if address := settings.address or os.environ.get("RAY_ADDRESS"):
         _check_there(address)
     try:
-        # Ray puts the working directory before all else where its workers look for packages.
-        with contextlib.chdir("/"):
-            ray.init(address=settings.address, namespace="ruyicam", log_to_driver=False, logging_level=logging.WARNING)
+        _join(settings.address)
         serve.start(proxy_location="Disabled")
         return RayPasses(_application(model, device, settings))
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
