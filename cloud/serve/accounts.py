@@ -159,7 +159,6 @@ class Accounts:
         with self._store.write() as connection:
             if connection.scalar(self._store.insert_new(User).returning(User.name), row) is None:
                 connection.execute(update(User).where(User.name == name).values(role=role.value))
-                self._keep_an_admin(connection)
             return Identity(name, role), self._new_login(connection, name)
 
     def log_out(self, secret: str) -> None:
