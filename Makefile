@@ -1,6 +1,6 @@
 # make demo [CLIP=path or URL]   plays a real clip the whole way
 # make test                      every test that needs no special hardware
-# make test-faults               a device in the field: kills, bad links, full disks, torn writes, clocks that jump (as root)
+# make test-faults               device and service in the field: kills, bad links, full disks, torn writes, clocks that jump (as root)
 # make test-gpu                  the CUDA kernels on this machine's GPU: bits, memory errors, speed; says so if there is none
 # make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
 # make fuzz [SECONDS=600] [TARGETS=edge/bundle]   the fuzz targets of kernels and edge, so long each (Debian, as root)
