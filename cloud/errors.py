@@ -27,3 +27,8 @@ class RuyicamError(Exception):
     def __init__(self, code: Exit, message: str):
         super().__init__(message)
         self.code = code
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line: the first of its message, or of what kind it is."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

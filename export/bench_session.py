@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,13 @@ def command_line(edge: Path, keys: dict[str, Any]) -> list[str]:
         else:
             command += [f"--{key}", str(value)]
     return command
+
+
+def free_port() -> int:
+    """Of loopback, which nobody listens on at the moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _toml(value: Any) -> str:

@@ -26,9 +26,16 @@ class Line:
         with contextlib.suppress(OSError):
             while True:
                 near = self._listener.accept()[0]
-                far = socket.create_connection(self._target)
+                far = self._connect()
+                if far is None:
+                    near.close()
+                    continue
                 for a, b in ((near, far), (far, near)):
                     threading.Thread(target=self._relay, args=(a, b, a is near), daemon=True).start()
+
+    def _connect(self) -> socket.socket | None:
+        """To the target; None: the device's connection is closed again."""
+        return socket.create_connection(self._target)
 
     def _relay(self, a: socket.socket, b: socket.socket, note: bool) -> None:
         with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from ruyicam.cloud.errors import Exit, RuyicamError
 
 from .bench_device import processes_of
+from .bench_session import free_port
 
 _STARTS_S = 60
 
@@ -24,10 +24,7 @@ class RayNodes:
     """Context manager. `address` is what [ray] of server.toml wants; `nodes[0]` is the head."""
 
     def __init__(self, count: int):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address, self._count = f"127.0.0.1:{port}", count
+        self.address, self._count = f"127.0.0.1:{free_port()}", count
         self.nodes: list[subprocess.Popen] = []
 
     def __enter__(self) -> RayNodes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from ruyicam.cloud.serve.store import with_driver
+from ruyicam.export.bench_session import free_port
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -35,9 +35,7 @@ class Postgres:
                 if not parent.stat().st_mode & 0o001:
                     parent.chmod(parent.stat().st_mode | 0o001)
         self.user = "postgres" if self._as else pwd.getpwuid(os.geteuid()).pw_name
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._run("initdb", "-D", self._data, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
         self.start()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from fastapi.testclient import TestClient
 from oidc_provider_mock import User, run_server_in_thread
@@ -16,7 +14,7 @@ from ruyicam.cloud.serve.config import Oidc
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.web.api import make_api
 from ruyicam.cloud.serve.web.oidc import role_of
-from ruyicam.export.bench_session import BenchSession
+from ruyicam.export.bench_session import BenchSession, free_port
 from ruyicam.export.defaults import default_model
 
 ROLES = {"ward-leads": "operator", "it": "admin", "staff": "viewer"}
@@ -42,9 +40,7 @@ def provider():
 def session(tmp_path_factory, signed, provider):
     """A service at which one logs in there."""
     folder = tmp_path_factory.mktemp("oidc")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        http = f"127.0.0.1:{free.getsockname()[1]}"
+    http = f"127.0.0.1:{free_port()}"
     oidc = settings_of(folder, issuer=provider, url=f"http://{http}", name="the hospital").model_dump(mode="json")
     running = BenchSession(default_model(), signed[0], signed[1], folder=folder / "session")
     running.server_keys |= {"open": False, "http": http, "oidc": oidc}

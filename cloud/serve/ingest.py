@@ -12,6 +12,7 @@ from cryptography import x509
 from google.protobuf.message import DecodeError
 
 from ruyicam.cloud.bundles import BundleInfo
+from ruyicam.cloud.errors import first_line
 from ruyicam.cloud.privacy.certificate import CertificateError, read_certificate
 from ruyicam.cloud.wire import (
     CERTIFY,
@@ -206,7 +207,7 @@ class Ingest:
                 try:
                     await self.writer.add(packets)
                 except Exception as error:
-                    log.error("camera %s: packets are not stored: %s", camera_id, str(error).splitlines()[0])
+                    log.error("camera %s: packets are not stored: %s", camera_id, first_line(error))
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "packets cannot be stored at the moment")
                 self.wake()
                 newest: dict[bytes, int] = {}

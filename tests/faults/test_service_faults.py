@@ -19,7 +19,7 @@ from sqlalchemy import insert, select
 from ruyicam.cloud.serve.store import Store
 from ruyicam.cloud.serve.tables import Change
 from ruyicam.export.bench_device import memory_mb, processes_of
-from ruyicam.export.bench_session import BenchSession
+from ruyicam.export.bench_session import BenchSession, free_port
 from ruyicam.export.defaults import default_model
 
 HOUR_S = 3600
@@ -113,9 +113,7 @@ def test_who_listens_but_does_not_read(service, shared_clips):
 def test_a_webhook_s_target_that_is_away_for_an_hour(service, shared_clips):
     """Everything that it was to be told meanwhile comes, once, though the service is killed on the way."""
     fights = sorted((shared_clips / "surveillance" / "val" / "fight").glob("*.mp4"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # As it is by default: tried again after a second, twice as long each time, at most five minutes.
     with service:
         put(service, "channels/pager", {"name": "pager", "kind": "webhook", "url": f"http://127.0.0.1:{port}/hook"})

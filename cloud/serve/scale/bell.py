@@ -13,6 +13,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from ruyicam.cloud.errors import first_line
+
 from ..store import CHANNEL, Store
 
 log = logging.getLogger("ruyicam.bell")
@@ -21,10 +23,6 @@ _MOST = 7900
 # Someone who watches says so that often, and is believed so much longer.
 _WATCHING_S, _BELIEVED_S = 2.0, 6.0
 _AGAIN_S = 1.0
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def in_pieces(reading: dict[str, Any]) -> list[str]:
@@ -93,7 +91,7 @@ class Bell:
                 try:
                     await asyncio.to_thread(self._tell, [f"watching {self._me}"])
                 except Exception as error:
-                    log.warning("others do not know that someone watches: %s", _line(error))
+                    log.warning("others do not know that someone watches: %s", first_line(error))
             await asyncio.sleep(_WATCHING_S)
 
     async def _listen(self) -> None:
@@ -111,5 +109,5 @@ class Bell:
                     async for told in connection.notifies():
                         self._heard(told.payload)
             except (psycopg.Error, OSError) as error:
-                log.warning("the database does not answer: %s", _line(error))
+                log.warning("the database does not answer: %s", first_line(error))
             await asyncio.sleep(_AGAIN_S)

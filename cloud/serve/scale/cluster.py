@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 
 from ..config import Ray
 from ..passes import PASS, Reading, local_passes
@@ -149,7 +149,7 @@ def _join(address: str | None) -> None:
             # A cluster that has just begun to start is not ready when its port is.
             if not left:
                 raise
-            log.warning("the cluster does not let this service in yet: %s", str(error).splitlines()[0])
+            log.warning("the cluster does not let this service in yet: %s", first_line(error))
             ray.shutdown()
             time.sleep(_JOIN_AGAIN_S)
 
@@ -170,4 +170,4 @@ def ray_passes(model: Path, device: str, settings: Ray) -> RayPasses:
         serve.start(proxy_location="Disabled")
         return RayPasses(_application(model, device, settings))
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise RuyicamError(Exit.USAGE, f"Ray: {str(error).splitlines()[0]}") from error
+        raise RuyicamError(Exit.USAGE, f"Ray: {first_line(error)}") from error

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from starlette.middleware.sessions import SessionMiddleware
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 
 from ..accounts import Role
 from ..config import Oidc
@@ -29,10 +29,6 @@ def role_of(claims: dict[str, Any], settings: Oidc) -> Role | None:
     said = claims.get(settings.role_claim) or []
     found = {settings.roles[value] for value in ([said] if isinstance(said, str) else said) if value in settings.roles}
     return next((role for role in reversed(Role) if role in found), None)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
 
 
 def _secret(settings: Oidc) -> str:
@@ -74,7 +70,7 @@ def add_oidc(app: FastAPI, backend: Backend, settings: Oidc) -> None:
             return await provider.authorize_redirect(request, here)
         except Exception as error:
             # Of which HTTP library authlib is built on, its release decides.
-            log.error("%s does not answer: %s", settings.issuer, _line(error))
+            log.error("%s does not answer: %s", settings.issuer, first_line(error))
             return refused("away")
 
     @app.get("/v1/oidc/callback", include_in_schema=False)
@@ -86,7 +82,7 @@ def add_oidc(app: FastAPI, backend: Backend, settings: Oidc) -> None:
                 claims |= await provider.userinfo(token=token)
         except Exception as error:
             # Whatever authlib and its library for signatures raise: nobody is let in.
-            log.warning("a log-in failed: %s", _line(error))
+            log.warning("a log-in failed: %s", first_line(error))
             return refused("failed")
         name, role = str(claims.get(settings.name_claim) or claims["sub"]), role_of(claims, settings)
         if role is None:
