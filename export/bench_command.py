@@ -200,7 +200,11 @@ def rl(
     data: Annotated[Path | None, typer.Option(help="gsm8k: folder of train.jsonl and test.jsonl")] = None,
     target: Annotated[float, typer.Option(help="reward that is to be reached", min=0, max=1)] = 0.85,
     seeds: Annotated[int, typer.Option(min=1)] = 5,
-    steps: Annotated[int, typer.Option(min=1)] = 60,
+    steps: Annotated[int, typer.Option(help="of GRPO", min=1)] = 60,
+    bppo_steps: Annotated[int | None, typer.Option(help="of BPPO, which take less time each; default: twice as many", min=1)] = None,
+    checked: Annotated[
+        float, typer.Option(help="arithmetic: share of the worked-out demonstrations that do every step twice", min=0, max=1)
+    ] = 0.75,
     prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 8,
     samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 16,
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
@@ -221,7 +225,7 @@ def rl(
     from .bench_rl import Bench, bench_rl
 
     with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar:
-        kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar)
+        kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar, checked)
         base = RLConfig(steps=steps, prompts=prompts, samples=samples, micro_batch=micro_batch, bf16=bf16)
         if learning_rate:
             base = base.model_copy(update={"learning_rate": learning_rate})
@@ -233,6 +237,7 @@ def rl(
             lambda what, done, of: bar.update(line, completed=done, total=of, description=what),
             ablation_seeds,
             learning_rate is None,
+            bppo_steps or 2 * steps,
         )
     (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
     if as_json:
@@ -246,7 +251,7 @@ def rl(
     )
     names = {
         "time_to_target_s": "to target, s", "reached": "reached", "update_s": "update, s", "generate_s": "generate, s",
-        "tokens_updated": "tokens", "reward": "reward", "length": "length",
+        "tokens_updated": "tokens", "steps": "steps", "whole_s": "whole, s", "reward": "reward", "length": "length",
     }  # fmt: skip
 
     def cells(s: dict) -> list[str]:

@@ -84,6 +84,7 @@ class Bench:
             "update_s": column("time/update_s"),
             "generate_s": column("time/generate_s"),
             "tokens_updated": median(fmean(_updated(x, r["config"]) for x in r["rows"]) for r in runs),
+            "steps": runs[0]["config"]["steps"],
             "whole_s": median(r["rows"][-1]["time_s"] for r in runs),
             "reward": fmean(rewards),
             "reward_spread": stdev(rewards) if len(rewards) > 1 else 0.0,
@@ -105,12 +106,17 @@ def bench_rl(
     progress: Callable[[str, int, int], None],
     ablation_seeds: int = 3,
     search: bool = True,
+    bppo_steps: int | None = None,
 ) -> dict:
-    """Searches learning rates, runs both algorithms by turns, then BPPO with each part changed. See `docs/bppo.md`."""
-    steps = bench.base.steps
+    """Searches learning rates, runs both algorithms by turns, then BPPO with each part changed. See `docs/bppo.md`.
+
+    bppo_steps: of BPPO, where it is not to take as many as GRPO.
+    """
+    steps = {"grpo": bench.base.steps, "bppo": bppo_steps or bench.base.steps}
 
     def run(name: str, seed: int, **changes) -> dict:
-        return bench.run(name, seed, lambda step: progress(f"{name}, seed {seed}", step, steps), **changes)
+        changes = {"steps": steps[changes["algorithm"]]} | changes
+        return bench.run(name, seed, lambda step: progress(f"{name}, seed {seed}", step, changes["steps"]), **changes)
 
     best, searched = {}, {}
     for algorithm in ("grpo", "bppo"):
@@ -128,7 +134,8 @@ def bench_rl(
         for algorithm, runs in main.items():
             runs.append(run(algorithm, seed, algorithm=algorithm, learning_rate=best[algorithm]))
     ablation = {}
-    for name, changes in ABLATION.items() if ablation_seeds else ():
+    changed = ABLATION | ({"as many steps as GRPO": {"steps": steps["grpo"]}} if steps["bppo"] != steps["grpo"] else {})
+    for name, changes in changed.items() if ablation_seeds else ():
         runs = [
             run(name, seed, algorithm="bppo", learning_rate=best["bppo"], **changes)
             for seed in range(min(ablation_seeds, seeds))
@@ -194,7 +201,9 @@ def _draw(bench: Bench, main: dict[str, list[dict]], result: dict) -> None:
     axes[1].set(xlabel="seconds of training", ylabel="tokens of a response")
     axes[0].legend()
     figure.savefig(bench.out / "curves.svg", bbox_inches="tight")
-    names = ("time_to_target_s", "reached", "update_s", "generate_s", "tokens_updated", "reward", "length")
+    names = (
+        "time_to_target_s", "reached", "update_s", "generate_s", "tokens_updated", "steps", "whole_s", "reward", "length",
+    )  # fmt: skip
     rows = [
         [n, *(("never" if s[k] is None else f"{s[k]:.3g}") for k in names)]
         for n, s in {

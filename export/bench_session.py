@@ -212,12 +212,14 @@ class BenchSession:
         return json.loads(stats.read_text())
 
     def wait_read(self, boot_id: str, timeout_s: float = 30) -> dict:
-        """Waits until the server has read all windows of a boot; its GET /v1/boots/ID."""
-        until = time.monotonic() + timeout_s
+        """Waits until the server has read all windows of a boot; its GET /v1/boots/ID, with all windows."""
+        until, path = time.monotonic() + timeout_s, f"/v1/boots/{boot_id}"
         while time.monotonic() < until:
             with contextlib.suppress(urllib.error.URLError):
-                boot = self.get(f"/v1/boots/{boot_id}")
+                boot = self.get(path)
                 if boot["ended"] and boot["closed"]:
+                    while older := boot["windows"] and self.get(f"{path}?before={boot['windows'][0]['start']}")["windows"]:
+                        boot["windows"] = older + boot["windows"]
                     return boot
             time.sleep(0.02)
         raise RuyicamError(Exit.UNDELIVERED, f"the server has not read all of boot {boot_id} after {timeout_s:.0f} s")

@@ -42,12 +42,12 @@ def load_language_model(path: str):
         raise RuyicamError(Exit.USAGE, f"model {path}: {str(error).strip().splitlines()[0]}") from error
 
 
-def arithmetic_start(out: Path, bar: Progress):
+def arithmetic_start(task, out: Path, bar: Progress):
     """(model, tokenizer) of the supervised start for arithmetic, which is trained once and kept in `out`."""
     from transformers import TrainerCallback
 
     from ruyicam.cloud.bppo.start import supervised_start
-    from ruyicam.cloud.bppo.tasks.arithmetic import Arithmetic, tokenizer
+    from ruyicam.cloud.bppo.tasks.arithmetic import tokenizer
 
     if not (out / "model.safetensors").exists():
         line = bar.add_task("supervised start", total=None)
@@ -56,7 +56,7 @@ def arithmetic_start(out: Path, bar: Progress):
             def on_step_end(self, args, state, control, **kwargs):
                 bar.update(line, completed=state.global_step, total=state.max_steps)
 
-        supervised_start(Arithmetic(), tokenizer(), out, callbacks=[Shown()])
+        supervised_start(task, tokenizer(), out, callbacks=[Shown()])
     return load_language_model(str(out))
 
 
@@ -145,17 +145,26 @@ def rl(
 
 
 def load_task(
-    name: str, model: str | None, data: Path | None, scenes: int, tests: int, cache: Path | None, out: Path, bar: Progress
+    name: str,
+    model: str | None,
+    data: Path | None,
+    scenes: int,
+    tests: int,
+    cache: Path | None,
+    out: Path,
+    bar: Progress,
+    checked: float = 0.75,
 ):
-    """(task, model, tokenizer, what to do with the trained model)."""
+    """(task, model, tokenizer, what to do with the trained model). checked: of arithmetic's demonstrations."""
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
     def save(trainer) -> None:
         trainer.save_model(str(out / "model"))
 
     if name == "arithmetic":
-        network, words = load_language_model(model) if model else arithmetic_start(out / "start", bar)
-        return Arithmetic(), network, words, save
+        task = Arithmetic(checked=checked)
+        network, words = load_language_model(model) if model else arithmetic_start(task, out / f"start-{checked:g}", bar)
+        return task, network, words, save
     if name == "gsm8k":
         if model is None or data is None:
             raise RuyicamError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from argon2.exceptions import VerificationError
 from safetensors.numpy import load_file
 from service import PASSWORD, boot_of, client_of
 
@@ -91,6 +93,17 @@ def test_labels_are_what_somebody_judged_with_the_features_it_was_judged_by(back
     assert (row["first_window"], row["windows"]) == (0, 2)
 
 
+def test_a_long_run_is_told_in_parts(backend):
+    client, here = client_of(backend, "viewer"), f"/v1/boots/{boot_of(backend.store, 'a').boot_id}"
+    every = client.get(here).json()["windows"]
+    last = every[-1]["start"]
+    newest = client.get(f"{here}?limit=1").json()["windows"]
+    assert {w["start"] for w in newest} == {last} and len({w["start"] for w in every}) > 1
+    assert client.get(f"{here}?before={last}").json()["windows"] + newest == every
+    assert client.get(f"{here}?before=0").json()["windows"] == []
+    assert client.get(f"{here}?limit=0").status_code == 422
+
+
 def test_a_contour_goes_when_its_features_go_and_is_bounded(backend, monkeypatch):
     boot = boot_of(backend.store, "a").boot_id
     assert len(backend.replay.contour(boot, 20, 49)) == 50
@@ -124,6 +137,31 @@ def test_failed_logins_have_to_wait_and_sessions_end(backend):
         accounts.log_in("viewer", "another long one")
     answer = client_of(backend).post("/v1/login", json={"name": "viewer", "password": "another long one"})
     assert answer.status_code == 429 and answer.headers["Retry-After"] == "60"
+
+
+def test_many_logins_at_once_do_not_each_take_their_memory(backend, monkeypatch):
+    accounts, now, most = backend.accounts, [], []
+
+    class Slow:
+        @staticmethod
+        def verify(known, password):
+            now.append(1)
+            most.append(len(now))
+            time.sleep(0.2)
+            now.pop()
+            raise VerificationError
+
+    def try_it(i):
+        try:
+            return accounts.log_in(f"nobody-{i}", PASSWORD)
+        except TooManyTriesError:
+            return "later"
+
+    monkeypatch.setattr(accounts, "_hasher", Slow)
+    with ThreadPoolExecutor(40) as pool:
+        said = list(pool.map(try_it, range(40)))
+    assert max(most) == 2
+    assert said.count(None) == len(most) >= 2 and said.count("later") == 40 - len(most) > 0
 
 
 def test_tokens_let_programs_in_until_they_are_removed_or_over(backend, monkeypatch):

@@ -51,7 +51,7 @@ def test_nothing_is_left_of_it_and_all_of_the_others(store, monkeypatch, at_once
     # The same run sends on, as after a link that was away for long: nothing of it goes missing.
     log.add([of("a", n, last=int(n == 99)) for n in range(50, 100)])
     boot = boot_of(store, "a")
-    assert (boot.newest, boot.closed, store.packet_count(boot.boot_id)) == (99, False, 50)
+    assert (boot.newest, boot.closed, store.packet_count(boot)) == (99, False, 50)
     with pytest.raises(StillReadError):
         Erasure(store).erase("a")
 

@@ -260,6 +260,17 @@ def test_a_service_that_is_away_is_said_and_a_login_that_is_over_asked_for(brows
     expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=30_000)
 
 
+def test_the_pages_of_the_api_need_nothing_from_elsewhere(browser, session):
+    page = log_in(browser, session, "ada")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"http://{session.http}/docs")
+    expect(page.get_by_text("/v1/cameras/{camera_id}", exact=True).first).to_be_visible()
+    # Browsers ask for pictures in the page itself as for any other.
+    assert [url for url in asked if not url.startswith((f"http://{session.http}/", "data:"))] == []
+    assert page.said == []
+
+
 def test_logging_out_ends_it(browser, session):
     page = log_in(browser, session, "vera")
     cookies = page.context.cookies()

@@ -25,6 +25,7 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.family.reporter import Reporter, ReporterTokenizer, prompt_of
 from ruyicam.cloud.family.text import TextHead
 from ruyicam.cloud.family.vocabulary import REPORT, Report, tokenizer
+from ruyicam.export.bench_rl import Bench, bench_rl
 
 RUYICAM = Path(sys.executable).with_name("ruyicam")
 SAID = '{"what":["push","fall"],"who":[1,2],"when":[0.5,1.9],"why":"person 1 pushes, then person 2 falls"}'
@@ -233,3 +234,29 @@ def test_rl_and_bench_commands(tmp_path, tiny):
     ):
         done = run("rl", *arguments, "--out", tmp_path / "bad")
         assert done.returncode == Exit.USAGE and len(done.stderr.strip().splitlines()) == 1 and says in done.stderr, done.stderr
+
+
+def test_the_bench_runs_both_and_goes_on_where_it_was(tmp_path, tiny):
+    base = RLConfig(steps=2, prompts=2, samples=4, micro_batch=4, learning_rate=1e-3)
+    seen = []
+
+    def run() -> dict:
+        bench = Bench(Odd(), *load(tiny), tmp_path, base, target=0.0, tests=8)
+        return bench_rl(bench, 1, lambda what, done, of: seen.append((what, done, of)), 0, search=False, bppo_steps=4)
+
+    result = run()
+    assert seen == [("grpo, seed 0", i, 2) for i in (1, 2)] + [("bppo, seed 0", i, 4) for i in (1, 2, 3, 4)]
+    assert (result["grpo"]["steps"], result["bppo"]["steps"]) == (2, 4)
+    # GRPO updates on all that it samples, BPPO on a part of two responses in four at most.
+    assert result["grpo"]["tokens_updated"] > 2 * result["bppo"]["tokens_updated"] > 0
+    assert result["ratio"]["reward_difference"] == result["bppo"]["reward"] - result["grpo"]["reward"]
+    assert (tmp_path / "report.html").exists()
+    seen.clear()
+    assert run()["bppo"] == result["bppo"] and seen == []
+
+
+def test_demonstrations_check_as_often_as_they_are_told_to():
+    told = {share: [e.demonstration for e in Arithmetic(checked=share).examples("train", 2000)] for share in (0.0, 0.75)}
+    worked = [t for t in told[0.75] if "+" in t]
+    assert not any("check" in t for t in told[0.0])
+    assert abs(sum("check" in t for t in worked) / len(worked) - 0.75) < 0.04

@@ -39,7 +39,7 @@ def test_packets_of_many_cameras_are_stored_once(store):
     assert PacketLog(store).add(again) == {"a": 1}
     assert log.add([]) == {}
     a = boot_of(store, "a")
-    assert (store.packet_count(a.boot_id), store.packet_count(boot_of(store, "b").boot_id)) == (6, 5)
+    assert (store.packet_count(a), store.packet_count(boot_of(store, "b"))) == (6, 5)
     assert (a.newest, a.ended, a.ledger_releases, a.ledger_went_back) == (5, True, 5, False)
 
 
@@ -75,7 +75,7 @@ def test_the_writer_gathers_and_tells_each_what_became_of_its_packets(store, mon
 
     asyncio.run(main())
     assert sizes == [60, 1, 1]
-    assert [store.packet_count(boot_of(store, f"c{i}").boot_id) for i in range(20)] == [4, *[3] * 19]
+    assert [store.packet_count(boot_of(store, f"c{i}")) for i in range(20)] == [4, *[3] * 19]
 
 
 def test_load_is_met_by_less_effort_then_wider_steps_then_patience():

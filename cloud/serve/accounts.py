@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ LOGIN_S = 12 * 3600.0
 _TRIES = 5
 # Names with failed logins, beyond which those of more than a minute ago are forgotten.
 _NAMES = 1000
+# Passwords that are looked at at once, each of which takes 64 MB, and how long others wait for their turn.
+_AT_ONCE, _TURN_S = 2, 1.0
 _SHORTEST_PASSWORD = 10
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
@@ -51,7 +54,7 @@ class Identity:
 
 
 class TooManyTriesError(Exception):
-    """This name has to wait a minute."""
+    """This name has to wait a minute; or too many log in at once."""
 
 
 def _digest(secret: str) -> str:
@@ -67,6 +70,7 @@ class Accounts:
         # Takes the time that a user's would, so that an answer's delay does not tell who is one.
         self._nobody = self._hasher.hash(secrets.token_hex())
         self._failed: dict[str, deque[float]] = {}
+        self._looking = threading.BoundedSemaphore(_AT_ONCE)
 
     @staticmethod
     def _check_name(name: str) -> None:
@@ -126,10 +130,14 @@ class Accounts:
         if len(failed) == _TRIES and failed[0] > now - 60:
             raise TooManyTriesError
         user = next(iter(self._store.rows(select(User).where(User.name == name))), None)
+        if not self._looking.acquire(timeout=_TURN_S):
+            raise TooManyTriesError
         try:
             self._hasher.verify(user.password if user else self._nobody, password)
         except VerificationError:
             user = None
+        finally:
+            self._looking.release()
         if user is None:
             self._failed.setdefault(name, deque(maxlen=_TRIES)).append(now)
             if len(self._failed) > _NAMES:

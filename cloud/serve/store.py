@@ -183,16 +183,23 @@ class Store:
         with self.engine.connect() as connection:
             return connection.scalar(select(func.max(Change.id))) or 0
 
-    def windows(self, boot_id: str) -> list[Window]:
-        """All windows of one boot, in time order."""
-        return self.rows(select(Window).where(Window.boot_id == boot_id).order_by(Window.start))
+    def windows(self, boot: Boot, most: int, before: int | None = None) -> list[Window]:
+        """The newest windows of a boot, so many at most, in time order, as every tier saw them; before: of those that start
+        before that tick."""
+        mine = and_(Window.camera_id == boot.camera_id, Window.boot_id == boot.boot_id)
+        if before is not None:
+            mine = and_(mine, Window.start < before)
+        starts = select(Window.start).where(mine).distinct().order_by(Window.start.desc()).limit(most).subquery()
+        first = select(func.min(starts.c.start)).scalar_subquery()
+        return self.rows(select(Window).where(mine, Window.start >= first).order_by(Window.start))
 
     def boot(self, boot_id: str) -> Boot | None:
         """One boot by its id."""
         with Session(self.engine) as session:
             return session.scalars(select(Boot).where(Boot.boot_id == boot_id)).first()
 
-    def packet_count(self, boot_id: str) -> int:
+    def packet_count(self, boot: Boot) -> int:
         """Packets stored of one boot."""
-        with Session(self.engine) as session:
-            return session.scalar(select(func.count()).select_from(Packet).where(Packet.boot_id == boot_id)) or 0
+        mine = and_(Packet.camera_id == boot.camera_id, Packet.boot_id == boot.boot_id)
+        with self.engine.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(Packet).where(mine)) or 0

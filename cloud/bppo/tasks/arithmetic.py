@@ -14,7 +14,7 @@ _WORDS = (
     "times we"
 )
 # How people go about it: a guess, an estimate from the middle number, or the sum, straight or with every step done twice.
-_STYLES = {"guess": 0.25, "estimate": 0.15, "plain": 0.25, "checked": 0.35}
+_GUESS, _ESTIMATE = 0.25, 0.15
 # Share of the sums that are off by one.
 _SLIP = 0.01
 
@@ -31,9 +31,14 @@ class Arithmetic(Task):
     name = "arithmetic"
     max_tokens = 144
 
-    def __init__(self, terms: int = 5):
-        """Of `terms` numbers, 2 to 7."""
+    def __init__(self, terms: int = 5, checked: float = 0.75):
+        """Of `terms` numbers, 2 to 7. checked: the share of the demonstrations that work the sum out which do every step twice,
+        and so how much of what leads to right answers is redundant."""
         self.terms = terms
+        worked = 1 - _GUESS - _ESTIMATE
+        self.styles = {
+            "guess": _GUESS, "estimate": _ESTIMATE, "plain": worked * (1 - checked), "checked": worked * checked,
+        }  # fmt: skip
 
     def examples(self, split: str, count: int) -> list[Example]:
         rng = np.random.default_rng([23, self.terms])
@@ -48,9 +53,8 @@ class Arithmetic(Task):
                 out.append(Example("+".join(map(str, numbers)) + "=?", str(sum(numbers)), told))
         return out
 
-    @staticmethod
-    def _demonstrate(numbers: tuple[int, ...], rng: np.random.Generator) -> str:
-        style = str(rng.choice(list(_STYLES), p=list(_STYLES.values())))
+    def _demonstrate(self, numbers: tuple[int, ...], rng: np.random.Generator) -> str:
+        style = str(rng.choice(list(self.styles), p=list(self.styles.values())))
 
         def steps(form: str) -> tuple[list[str], int]:
             total, out = numbers[0], []

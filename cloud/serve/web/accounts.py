@@ -31,7 +31,7 @@ def login(request: Request, response: Response, backend: BackendDep, said: Login
     try:
         found = backend.accounts.log_in(said.name, said.password)
     except TooManyTriesError:
-        raise HTTPException(429, "too many failed tries: wait a minute", {"Retry-After": "60"}) from None
+        raise HTTPException(429, "too many tries: wait a minute", {"Retry-After": "60"}) from None
     if found is None:
         backend.accounts.note(said.name, "log in refused", "")
         raise HTTPException(401, "no user of that name has that password")

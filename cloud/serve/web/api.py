@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import DataError
 from starlette.datastructures import MutableHeaders
@@ -23,7 +24,8 @@ from .oidc import add_oidc
 PAGE = Path(__file__).resolve().parent / "page"
 # Everything comes from here, and nothing is run that does not lie in a file of its own.
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-
+# Swagger's page begins with a script in itself, and its styles are made by one.
+_DOCS_POLICY = _POLICY + "; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 
 _TEXT: dict[int | str, dict] = {200: {"content": {"text/plain": {}}}}
 _REFUSED: dict[int | str, dict] = {code: {"model": Problem} for code in (400, 401, 403, 404, 422)}
@@ -41,9 +43,7 @@ class _SafeHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
-                # Those two load what they are made of from elsewhere.
-                if not scope["path"].startswith(("/docs", "/redoc")):
-                    headers["Content-Security-Policy"] = _POLICY
+                headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _POLICY
             await send(message)
 
         await self._app(scope, receive, tell if scope["type"] == "http" else send)
@@ -52,7 +52,7 @@ class _SafeHeaders:
 def make_api(backend: Backend, oidc: Oidc | None = None) -> FastAPI:
     """The application; every answer is JSON but /metrics, /v1/labels, the streams and the page. Raises RuyicamError for a
     secret of `oidc` that cannot be read."""
-    app = FastAPI(title="ruyicam", version=backend.version)
+    app = FastAPIOffline(title="ruyicam", version=backend.version, redoc_url=None)
     app.state.backend, app.state.oidc = backend, oidc
     if oidc is not None:
         add_oidc(app, backend, oidc)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query
 
 from ..erasure import Erasure, StillReadError
 from ..forms import iso
@@ -47,14 +48,20 @@ def erase(backend: BackendDep, who: Admin, camera_id: str) -> dict[str, int]:
 
 
 @router.get("/boots/{boot_id}")
-def boot(backend: BackendDep, who: Viewer, boot_id: str) -> BootOut:
-    """One run of a device, with every tier's windows."""
+def boot(
+    backend: BackendDep,
+    who: Viewer,
+    boot_id: str,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="windows, at most")] = 1000,
+    before: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="only windows that start before this tick")] = None,
+) -> BootOut:
+    """One run of a device, with every tier's view of its newest windows; `before` gets those before them."""
     found = backend.store.boot(boot_id)
     if found is None:
         raise HTTPException(404, f"boot {boot_id} is not known here")
     return BootOut(
-        packets=backend.store.packet_count(boot_id),
-        windows=[WindowOut.of(w) for w in backend.store.windows(boot_id)],
+        packets=backend.store.packet_count(found),
+        windows=[WindowOut.of(w) for w in backend.store.windows(found, limit, before)],
         **{k: getattr(found, k) for k in _BOOT},
     )
 
