@@ -13,29 +13,20 @@ namespace {
 // Sums in flight: enough to hide the latency of the products. Loops over them are unrolled, or they would live in memory.
 constexpr int kTokens = 12, kWideTokens = 6, kGroups = 2;
 
-// Added to a float of less than 2^22 this rounds it to the nearest whole number, half to even, in its lowest bits.
-constexpr float kRounder = 0x1.8p23f;
-constexpr int32_t kRounderBits = 0x4b400000;
-
-// 128 + rint(x * scale), or of x / scale, in 32 bits; beyond what packing keeps, anything of the same side of it. Not for NaN.
 template <bool kMultiply>
 RUYICAM_VNNI inline __m512i quantize(__m512 x, __m512 scale) {
-  const __m512 rounder = _mm512_set1_ps(kRounder);
-  const __m512 sum = kMultiply ? _mm512_fmadd_ps(x, scale, rounder) : _mm512_add_ps(_mm512_div_ps(x, scale), rounder);
-  // Bits of floats from 0 on are in their order; those below 0, far too small anyway, would overflow.
-  const __m512i bits = _mm512_max_epi32(_mm512_castps_si512(sum), _mm512_setzero_si512());
-  return _mm512_sub_epi32(bits, _mm512_set1_epi32(kRounderBits - 128));
+  x = kMultiply ? _mm512_mul_ps(x, scale) : _mm512_div_ps(x, scale);
+  const __mmask16 number = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+  // What is too small becomes INT32_MIN, which packing makes -128.
+  return _mm512_maskz_cvtps_epi32(number, _mm512_min_ps(x, _mm512_set1_ps(127)));
 }
 
-// Plus 128: VNNI multiplies unsigned by signed; the bias makes up for it.
 template <bool kMultiply>
 RUYICAM_VNNI inline __m512i quantize_chunk(__m512 a, __m512 b, __m512 c, __m512 d, __m512 scale) {
-  const __mmask16 nan = _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) | _mm512_cmp_ps_mask(c, d, _CMP_UNORD_Q);
-  if (nan != 0) [[unlikely]]
-    for (__m512* x : {&a, &b, &c, &d}) *x = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(*x, *x, _CMP_ORD_Q), *x);
   const __m512i ab = _mm512_packs_epi32(quantize<kMultiply>(a, scale), quantize<kMultiply>(b, scale));
   const __m512i cd = _mm512_packs_epi32(quantize<kMultiply>(c, scale), quantize<kMultiply>(d, scale));
-  return _mm512_max_epu8(_mm512_packus_epi16(ab, cd), _mm512_set1_epi8(1));
+  // Plus 128: VNNI multiplies unsigned by signed; the bias makes up for it.
+  return _mm512_xor_si512(_mm512_max_epi8(_mm512_packs_epi16(ab, cd), _mm512_set1_epi8(-127)), _mm512_set1_epi8(-128));
 }
 
 template <bool kMultiply>
