@@ -210,7 +210,7 @@ def rl(
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="of both; default: the best of a search for each")] = None,
     ablation_seeds: Annotated[int, typer.Option(help="seeds of each row of the ablation; 0: none", min=0)] = 2,
-    tests: Annotated[int, typer.Option(help="test prompts", min=1)] = 300,
+    tests: Annotated[int, typer.Option(help="test prompts", min=1)] = 600,
     scenes: Annotated[int, typer.Option(help="behaviour: scenes to learn from", min=1)] = 1000,
     bf16: Annotated[bool, typer.Option("--bf16")] = False,
     cache: CacheOption = None,
