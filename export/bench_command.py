@@ -201,7 +201,9 @@ def rl(
     target: Annotated[float, typer.Option(help="reward that is to be reached", min=0, max=1)] = 0.85,
     seeds: Annotated[int, typer.Option(min=1)] = 5,
     steps: Annotated[int, typer.Option(help="of GRPO", min=1)] = 60,
-    bppo_steps: Annotated[int | None, typer.Option(help="of BPPO, which take less time each; default: twice as many", min=1)] = None,
+    bppo_steps: Annotated[
+        int | None, typer.Option(help="of BPPO, which take less time each; default: twice as many", min=1)
+    ] = None,
     checked: Annotated[
         float, typer.Option(help="arithmetic: share of the worked-out demonstrations that do every step twice", min=0, max=1)
     ] = 0.75,
