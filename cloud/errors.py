@@ -31,4 +31,4 @@ class RuyicamError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in one line: the first of its message, or of what kind it is."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -205,8 +205,9 @@ def rl(
         int | None, typer.Option(help="of BPPO, which take less time each; default: twice as many", min=1)
     ] = None,
     checked: Annotated[
-        float, typer.Option(help="arithmetic: share of the worked-out demonstrations that do every step twice", min=0, max=1)
-    ] = 0.75,
+        float | None,
+        typer.Option(help="arithmetic: share of the worked-out demonstrations that do every step twice", min=0, max=1),
+    ] = None,
     prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 8,
     samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 16,
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,

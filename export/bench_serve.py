@@ -144,9 +144,8 @@ class Load:
             made = json.loads(process.stdout.read())
         used = {name: now - used[name] for name, now in processor_s(pid).items()}
         windows = windows_read(self.session.http) - windows
-        self._wait_read(begun["boots"])
+        stored = sum(self.session.wait_read(boot, DRAIN_S)["packets"] for boot in begun["boots"].values())
         listener.close()
-        stored = sum(self.session.get(f"/v1/boots/{boot}")["packets"] for boot in begun["boots"].values())
         latency = self._latency(listener, begun, seconds)
         return {
             "cameras": cameras,
@@ -173,10 +172,6 @@ class Load:
         """What the database has grown by for each packet, with all that was read in them."""
         before, self.size = self.size, sum(path.stat().st_size for path in self.session.folder.glob("server.db*"))
         return (self.size - before) / packets
-
-    def _wait_read(self, boots: dict[str, str]) -> None:
-        for boot in boots.values():
-            self.session.wait_read(boot, DRAIN_S)
 
     def _latency(self, listener: Listener, begun: dict, seconds: float) -> list[float]:
         """From the time of a window's last packet to the change that it made; windows that a boot's end cut short not."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 
 from .options import CacheOption, JsonFlag, console, show_table
 
@@ -39,7 +39,7 @@ def load_language_model(path: str):
             path, padding_side="left"
         )
     except (OSError, ValueError) as error:
-        raise RuyicamError(Exit.USAGE, f"model {path}: {str(error).strip().splitlines()[0]}") from error
+        raise RuyicamError(Exit.USAGE, f"model {path}: {first_line(error)}") from error
 
 
 def arithmetic_start(task, out: Path, bar: Progress):
@@ -153,17 +153,18 @@ def load_task(
     cache: Path | None,
     out: Path,
     bar: Progress,
-    checked: float = 0.75,
+    checked: float | None = None,
 ):
-    """(task, model, tokenizer, what to do with the trained model). checked: of arithmetic's demonstrations."""
+    """(task, model, tokenizer, what to do with the trained model). checked: as Arithmetic has it; None: as it is there."""
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
     def save(trainer) -> None:
         trainer.save_model(str(out / "model"))
 
     if name == "arithmetic":
-        task = Arithmetic(checked=checked)
-        network, words = load_language_model(model) if model else arithmetic_start(task, out / f"start-{checked:g}", bar)
+        task = Arithmetic() if checked is None else Arithmetic(checked=checked)
+        start = out / f"start-{task.checked:g}"
+        network, words = load_language_model(model) if model else arithmetic_start(task, start, bar)
         return task, network, words, save
     if name == "gsm8k":
         if model is None or data is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 from ruyicam.cloud.privacy.bounds import bits_per_release
 
 # The backbone's output channels of each stage and its number of bottlenecks; every stage halves the picture.
@@ -24,7 +24,7 @@ def reading_checkpoint(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RuyicamError(Exit.USAGE, f"model {folder}: {error.strerror or error}") from error
     except Exception as error:
-        raise RuyicamError(Exit.USAGE, f"model {folder}: not a checkpoint: {str(error).splitlines()[0]}") from error
+        raise RuyicamError(Exit.USAGE, f"model {folder}: not a checkpoint: {first_line(error)}") from error
 
 
 class _Strict(BaseModel):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 from ruyicam.kernels import rounded_gaussian_cdf
 
 from .bounds import bits_per_release, mu
@@ -122,7 +122,7 @@ def read_certificate(statement: bytes, signature: bytes, pem: bytes) -> Certific
     except CertificateError:
         raise
     except (ValidationError, ValueError, TypeError, RecursionError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise CertificateError(f"malformed: {str(error).splitlines()[0]}") from error
+        raise CertificateError(f"malformed: {first_line(error)}") from error
     name = device.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not name or name[0].value != said.camera_id:
         raise CertificateError(f"camera_id is '{said.camera_id}', the device's certificate is that of another name")

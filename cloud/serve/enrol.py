@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from google.protobuf.message import DecodeError
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 from ruyicam.cloud.keys import read_pem
 from ruyicam.cloud.wire import ENROL, ENROLMENT, Enrolled, EnrolmentRequest
 
@@ -98,7 +98,7 @@ class Enrolment:
                 raise ValueError("no signature by a P-256, P-384 or Ed25519 key of its own")
         except (DecodeError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             REJECTED.inc()
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a certificate request: {str(error).splitlines()[0]}")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a certificate request: {first_line(error)}")
         encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         if not await asyncio.to_thread(self.store.use_token, _digest(asked.token.encode()), name, _digest(encoded)):
             REJECTED.inc()

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 
 log = logging.getLogger("ruyicam.passes")
 
@@ -101,7 +101,7 @@ def local_passes(model: Path, device: str) -> TierPasses:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RuyicamError(Exit.USAGE, f"device is '{device}': {str(error).splitlines()[0]}") from error
+        raise RuyicamError(Exit.USAGE, f"device is '{device}': {first_line(error)}") from error
     return TierPasses(load_family(model), device)
 
 

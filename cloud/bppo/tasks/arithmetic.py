@@ -34,7 +34,7 @@ class Arithmetic(Task):
     def __init__(self, terms: int = 5, checked: float = 0.75):
         """Of `terms` numbers, 2 to 7. checked: the share of the demonstrations that work the sum out which do every step twice,
         and so how much of what leads to right answers is redundant."""
-        self.terms = terms
+        self.terms, self.checked = terms, checked
         worked = 1 - _GUESS - _ESTIMATE
         self.styles = {
             "guess": _GUESS, "estimate": _ESTIMATE, "plain": worked * (1 - checked), "checked": worked * checked,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.errors import Exit, RuyicamError, first_line
 
 from ..config import Oidc
 from . import accounts, cameras, events, rules
@@ -65,7 +65,7 @@ def make_api(backend: Backend, oidc: Oidc | None = None) -> FastAPI:
     @app.exception_handler(DataError)
     async def not_storable(request: Request, error: DataError) -> JSONResponse:
         # PostgreSQL takes no NUL in texts; SQLite does.
-        return JSONResponse({"detail": f"the database takes no such value: {str(error.orig).splitlines()[0]}"}, 422)
+        return JSONResponse({"detail": f"the database takes no such value: {first_line(error.orig or error)}"}, 422)
 
     @app.get("/healthz", tags=["operations"])
     def healthz() -> dict:
