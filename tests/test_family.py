@@ -73,8 +73,32 @@ def test_every_exit_has_every_head():
         assert a.steps.shape == (2, 8, 3) and a.window.shape == (2, 3) and a.doing.shape == (2, 8, len(BEHAVIOURS))
         assert a.slots.shape == (2, 8, SLOTS, len(BEHAVIOURS)) and a.people.shape == (2, 8, SLOTS + 1)
         assert a.contour.shape == (2, 8, SLOTS, 17, 3)
+        assert a.hidden.shape == (2, 8 + SLOTS * len(BEHAVIOURS), SMALL.trunk.hidden_size)
         assert ((a.contour[..., :2] >= 0) & (a.contour[..., :2] <= 1)).all()
         assert a.window.isfinite().all()
+
+
+def test_every_tick_sees_the_whole_window():
+    """Who is the second from the left is told by the whole window, so the first tick must know of the last."""
+    torch.manual_seed(4)
+    trunk = Family(SMALL).eval().reasoner.trunk
+    for layer in trunk.layers:
+        torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.3)
+    valid = torch.ones(1, 8, dtype=torch.bool)
+    features = 16 * torch.randn(1, 8, SMALL.features)
+    other = features.clone()
+    other[:, -1] = 0
+    one, two = (trunk(f, valid, {"edge": 2})["edge"][:, 0] for f in (features, other))
+    assert (one - two).abs().max() > 1e-3
+
+
+def test_the_language_head_is_told_when_each_person_does_what():
+    """A token is that of its slot, behaviour and course over the window, and of nothing else."""
+    heads = Family(SMALL).eval().reasoner.heads
+    chance = torch.zeros(1, 8, SLOTS, len(BEHAVIOURS))
+    chance[:, 4:, 2, 3] = 1
+    told, calm = heads.told(chance), heads.told(torch.zeros_like(chance))
+    assert (told != calm).any(-1)[0].nonzero().flatten().tolist() == [2 * len(BEHAVIOURS) + 3]
 
 
 def test_an_untrained_head_can_only_write_valid_reports():

@@ -17,6 +17,7 @@ from ruyicam.cloud.data.scenes.scene import verdict
 from ruyicam.cloud.errors import Exit
 from ruyicam.cloud.family.text import _report_index
 from ruyicam.cloud.family.vocabulary import Report, tokenizer
+from ruyicam.kernels import Preprocessor
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,21 @@ def test_every_behaviour_occurs_and_stories_show_what_they_are_called():
             assert verdict(s.behaviours)[0] == 1
     assert set(done) == set(BEHAVIOURS)
     assert len(seen) == 8
+
+
+def test_a_camera_that_knows_the_place_sees_who_stands_still():
+    """Static background is left out: to a camera that was just switched on, everyone is part of it."""
+    for seed in range(8):
+        s = make_scene(seed, 3, (96, 72))
+        nobody = np.median(np.abs(s.frames[0].astype(int) - s.empty))
+        assert nobody < 8, seed
+        cold, settled = Preprocessor(width=48, height=36), Preprocessor(width=48, height=36)
+        settled.process(s.empty)
+        assert not cold.process(s.frames[0])[0].any()
+        seen = settled.process(s.frames[0])[0] != 0
+        shown = s.keypoints[0][s.keypoints[0, ..., 2] > 0]
+        x, y = (shown[:, :2] * [48, 36]).clip(0, [47, 35]).astype(int).T
+        assert len(shown) == 0 or seen[y, x].mean() > 2 * seen.mean() or seen.mean() > 0.5, seed
 
 
 def test_who_someone_is_does_not_depend_on_what_they_do():

@@ -22,7 +22,7 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
 from ruyicam.cloud.training.crossval import Pooled, gate
-from ruyicam.cloud.training.losses import Trainee
+from ruyicam.cloud.training.losses import LABELS, Trainee
 from ruyicam.cloud.training.trainer import train
 from ruyicam.cloud.training.validate import Said
 
@@ -113,6 +113,25 @@ def test_terms_that_are_off_cost_nothing_and_those_that_are_on_act(cache):
         against = trainee.adversaries.loss(family.features_of_maps(batch["maps"]) / 16, seen, batch, strength)
         gradients.append(torch.autograd.grad(against, family.mapping.weight)[0])
     assert gradients[1].abs().max() > 100 * gradients[0].abs().max()
+
+
+def test_speech_is_taught_by_labels_alone_and_teaches_the_language_head_alone(cache):
+    family = Family(SMALL)
+    store = Store(cache, SMALL, family.encoder)
+    scenes = Windows(store.build(store.scenes(0, 50), 1))
+    batch = collate([scenes[i] for i in range(6)], SMALL, np.random.default_rng(0))
+    trainee = Trainee(family, LossConfig(), (), 64)
+
+    def loss(b) -> torch.Tensor:
+        torch.manual_seed(1)
+        return trainee(b, b["exists"], b["exists"], LABELS)[0]
+
+    loss(batch).backward()
+    taught = {n for n, p in family.named_parameters() if p.grad is not None and p.grad.any()}
+    heads = {f"reasoner.heads.{n}" for n in ("who", "what", "when.weight", "when.bias")}
+    assert heads < taught and all(n.startswith("reasoner.text.") for n in taught - heads)
+    assert loss(batch) == loss(batch | {"maps": torch.zeros_like(batch["maps"])})
+    assert loss(batch) != loss(batch | {"doing": 1 - batch["doing"]})
 
 
 def test_labels_of_scenes_count_as_much_as_they_are_told_to(data, cache):
@@ -278,6 +297,7 @@ def test_a_gate_lets_through_what_reaches_its_threshold():
         ("[train]\nscenes = 'many'\n", "'train.scenes'"),
         ("[train\n", "line 1"),
         ("[model]\nlabels = ['one']\n", "at least two"),
+        ("[[phases]]\nname = 'a'\nepochs = 1\nclips = 2\nscenes = 2\nspeech = true\n", "expected no clips"),
         ("[model.trunk]\nexits = {edge = 3, cloud = 2}\n", "rising depths"),
     ],
 )

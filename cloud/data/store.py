@@ -46,8 +46,10 @@ LUMA = (16, 12)
 _CLIP_SCALE, _SCENE_SCALE = 1.5, 1.25
 # Share of its ticks for which someone must be in the picture to count.
 _THERE = 0.3
+# Share of the scenes whose camera knows no background: who does not move there cannot be told from the wall.
+_COLD = 0.1
 # Changes whenever shards of an older program would differ.
-_VERSION = 3
+_VERSION = 4
 _STATE: dict[str, object] = {}
 
 
@@ -66,12 +68,15 @@ def _maps(inputs: np.ndarray) -> torch.Tensor:
 
 
 def _scene_window(seed: int, config: FamilyConfig, identities: int) -> dict[str, torch.Tensor]:
-    """One scene; half of them begin after the background has had time to settle."""
+    """One scene, mostly seen by a camera that knows the place without anyone; else by one that was just switched on."""
     rng = np.random.default_rng([11, seed])
-    before = int(rng.integers(1, 21)) if rng.random() < 0.5 else 0
+    settled = rng.random() >= _COLD
+    before = int(rng.integers(1, 21)) if settled else 0
     size = (int(config.input.width * _SCENE_SCALE), int(config.input.height * _SCENE_SCALE))
     scene = make_scene(seed, config.window + before, size, identities)
     kernel = Preprocessor(**config.input.model_dump(exclude={"rate_hz"}))
+    if settled:
+        kernel.process(scene.empty)
     inputs = np.stack([kernel.process(f) for f in scene.frames])[before:]
     points, within = scene.keypoints[before:], scene.inside[before:]
     # Whoever is hardly ever in the picture is not there, and no one does anything outside of it.

@@ -32,7 +32,10 @@ def decoder_config(config: FamilyConfig, depth: int, vocabulary: int = 1) -> Qwe
 
 
 class Trunk(nn.Module):
-    """Features [N, W, n] -> hidden states after each exit. A tick that was not released is `valid=False`."""
+    """Features [N, W, n] -> hidden states after each exit. A tick that was not released is `valid=False`.
+
+    A window is read as a whole: every tick sees all of it, for people are counted from the left over the whole window.
+    """
 
     def __init__(self, config: FamilyConfig, depth: int):
         super().__init__()
@@ -56,16 +59,14 @@ class Trunk(nn.Module):
         x = self.dropout(torch.where(valid.unsqueeze(-1), x, self.missing.to(x.dtype)))
         steps = x.shape[1]
         position = torch.arange(steps, device=x.device).unsqueeze(0)
-        future = torch.ones(steps, steps, dtype=torch.bool, device=x.device).triu(1)
-        mask = torch.zeros(steps, steps, dtype=x.dtype, device=x.device).masked_fill(future, -1e9)[None, None]
         rotary = self.rotary(x, position)
         named = {depth: name for name, depth in exits.items()}
         out = {}
         for i, layer in enumerate(self.layers[: max(named)], start=1):
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, attention_mask=mask, position_embeddings=rotary, use_reentrant=False)
+                x = checkpoint(layer, x, attention_mask=None, position_embeddings=rotary, use_reentrant=False)
             else:
-                x = layer(x, attention_mask=mask, position_embeddings=rotary)
+                x = layer(x, attention_mask=None, position_embeddings=rotary)
             if i in named:
                 out[named[i]] = self.norm(x)
         return out

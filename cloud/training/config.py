@@ -21,11 +21,14 @@ class PhaseConfig(_Strict):
     clips: int = Field(0, ge=0, description="windows of clips in a batch")
     scenes: int = Field(0, ge=0, description="windows of generated scenes in a batch")
     learning_rate: float = Field(2e-3, gt=0)
+    speech: bool = Field(False, description="the language head alone learns to speak, from the labels of scenes")
 
     @model_validator(mode="after")
     def _something(self) -> PhaseConfig:
         if not self.clips + self.scenes:
             raise ValueError(f"phase '{self.name}' has neither clips nor scenes")
+        if self.speech and (self.clips or not self.scenes):
+            raise ValueError(f"phase '{self.name}' is of speech, which only scenes have labels for: expected no clips")
         return self
 
 

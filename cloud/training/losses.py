@@ -14,6 +14,10 @@ from .config import LossConfig
 
 _TEMPERATURE = 2.0
 _JOINT_SCALE = 10.0
+# The speaker that has no exit: the labels themselves.
+LABELS = "labels"
+# How unsure of its labels the language head learns to be.
+_DOUBT = 0.3
 
 
 def _mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -59,12 +63,18 @@ class Trainee(nn.Module):
     def forward(
         self, batch: Batch, exists: torch.Tensor, released: torch.Tensor, speaker: str
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """(scalar loss, terms of it, detached). `speaker` is the exit whose text is trained in this step.
+        """(scalar loss, terms of it, detached). `speaker` is the exit whose text is trained in this step; with LABELS the
+        language head learns from what people do in truth, and nothing else is trained.
 
         exists, released bool [N, W]: ticks that the camera saw, and that left it. `edge` is judged on clean features,
         where it runs, and on released ones, where it helps the layers that it shares; the cloud tiers on released ones.
         """
         c, family = self.config, self.family
+        if speaker == LABELS:
+            doing = batch["doing"]
+            unsure = (doing - _DOUBT * torch.rand_like(doing)).abs()
+            text = self._text(family.reasoner.heads.truth(unsure), batch)
+            return text, {"text": text.detach()}
         clean, answers, features = family(batch["maps"], exists, released, self.tiers)
         seen = exists & released
         weight = torch.where(batch["is_scene"], c.scene_label, 1.0)
@@ -90,8 +100,7 @@ class Trainee(nn.Module):
             gap = sum(_divergence(a, b) + _divergence(b, a) for a, b in pairs) / len(pairs)
             total, logged["consistency"] = total + c.consistency * gap, gap.detach()
         if c.text and (batch["target"] >= 0).any():
-            logits = family.reasoner.text(answers[speaker].hidden, batch["ids"], batch["segment"])
-            text = functional.cross_entropy(logits.flatten(0, 1), batch["target"].flatten(), ignore_index=-100)
+            text = self._text(answers[speaker].hidden, batch)
             total, logged["text"] = total + c.text * text, text.detach()
         if c.rate:
             m = family.config.mapping
@@ -102,3 +111,7 @@ class Trainee(nn.Module):
             against = self.adversaries.loss(family.release(features) / 16, seen, batch, c.adversary)
             total, logged["adversary"] = total + against, against.detach()
         return total, logged
+
+    def _text(self, hidden: torch.Tensor, batch: Batch) -> torch.Tensor:
+        logits = self.family.reasoner.text(hidden, batch["ids"], batch["segment"])
+        return functional.cross_entropy(logits.flatten(0, 1), batch["target"].flatten(), ignore_index=-100)

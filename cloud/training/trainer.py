@@ -28,7 +28,7 @@ from ruyicam.cloud.memory import keep_freed_memory
 from .ask import ask_family
 from .config import PhaseConfig, RunConfig, TrainConfig
 from .ema import Ema
-from .losses import Trainee
+from .losses import LABELS, Trainee
 from .report import write_report
 from .validate import validate
 
@@ -232,6 +232,7 @@ def train(
                 others = trainee.tiers[:-1]
                 pick = int(torch.randint(0, 2 * max(len(others), 1), (), generator=generator))
                 speaker = others[pick] if pick < len(others) else trainee.tiers[-1]
+                speaker = LABELS if phase.speech else speaker
                 for group in optimizer.param_groups:
                     group["lr"] = _factor(done, plan, t.warmup_steps)
                 with accelerator.autocast():

@@ -27,7 +27,8 @@ class Scene:
 
     frames uint8 [T, h, w]; behaviours bool [T, P, B]; keypoints float32 [T, P, 17, 3], x and y as shares of the picture
     and 1 where the joint can be seen (0: hidden or outside); visible float32 [T, P], the share of a figure that can be
-    seen; inside bool [T, P]: in the picture; identities int [P]. Ten frames a second.
+    seen; inside bool [T, P]: in the picture; identities int [P]; empty uint8 [h, w], the place without anyone and without
+    noise, as a camera that has hung there for long knows it. Ten frames a second.
     """
 
     story: str
@@ -37,6 +38,7 @@ class Scene:
     visible: np.ndarray
     inside: np.ndarray
     identities: np.ndarray
+    empty: np.ndarray
 
     @property
     def count(self) -> np.ndarray:
@@ -70,7 +72,7 @@ def make_scene(
     people = [actors[i] for i in order]
     boxes = _furniture(rng, camera, world, size, people)
     place = backdrop(rng, camera, size, middle, spread)
-    keypoints, visible, frames = _render(rng, camera, world, pixels, depth, [a.who for a in people], place, boxes)
+    keypoints, visible, frames, empty = _render(rng, camera, world, pixels, depth, [a.who for a in people], place, boxes)
     inside = ((pixels[:, :, 11:13].mean(2) >= 0) & (pixels[:, :, 11:13].mean(2) < size)).all(-1)
     return Scene(
         story,
@@ -80,6 +82,7 @@ def make_scene(
         visible,
         inside,
         np.array([a.who.number for a in people]),
+        empty,
     )
 
 
@@ -97,7 +100,7 @@ def _furniture(rng, camera, world, size, people):
 
 
 def _render(rng, camera, world, pixels, depth, people, place, boxes):
-    """(keypoints, visible, frames) of `Scene`."""
+    """(keypoints, visible, frames, empty) of `Scene`."""
     height, width = place.shape
     size = (width, height)
     sunlit = 1 + rng.uniform(0, 0.25) * cloudy(rng, size, 3)
@@ -139,7 +142,10 @@ def _render(rng, camera, world, pixels, depth, people, place, boxes):
             )
         frames[t] = cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
     keypoints = np.concatenate([pixels / [width, height], seen[..., None]], -1).astype(np.float32)
-    return keypoints, visible, frames
+    bare = Painter(base, camera, light)
+    for item in sorted(boxes, key=lambda b: -np.linalg.norm(b.middle - camera.position)):
+        bare.block(item)
+    return keypoints, visible, frames, np.clip(table[bare.luma] * sunlit, 0, 255).astype(np.uint8)
 
 
 def verdict(behaviours: np.ndarray) -> np.ndarray:
