@@ -92,6 +92,8 @@ def open_plain(family: Family, clips: list[Clip], cache: Path, threads: int = 0,
 
 
 def validate(family: Family, clips: list[Clip], cache: Path | None = None, threads: int = 0) -> dict:
-    """{"tiers": ..., "consistency": ...} of a family on clips."""
+    """{"tiers": ..., "consistency": ..., "answers": {clip's name: {tier: label}}} of a family on clips."""
     windows = open_plain(family, clips, cache or default_cache(), threads)
-    return say(family, clips, windows).scores(family.config.labels)
+    said, labels = say(family, clips, windows), family.config.labels
+    answers = {c.path.name: {t: labels[said.answers(t)[i]] for t in said.tiers} for i, c in enumerate(clips)}
+    return said.scores(labels) | {"answers": answers}
