@@ -70,10 +70,10 @@ class Heads(nn.Module):
         spans = torch.cat([functional.adaptive_avg_pool1d(course, SPANS), course.amax(-1, keepdim=True)], -1)
         return self.when(spans) + (self.who + self.what).flatten(0, 1)
 
-    def truth(self, doing: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    def truth(self, doing: torch.Tensor) -> torch.Tensor:
         """What the language head would read of an exit that knew who does what, doing [N, W, S, B] of 0 to 1, and no more:
         [N, W + S * B, hidden_size], whose ticks are noise.
         """
         told = self.told(doing)
-        ticks = torch.randn(*doing.shape[:2], told.shape[-1], generator=generator, device=told.device)
+        ticks = torch.randn(*doing.shape[:2], told.shape[-1], device=told.device)
         return torch.cat([ticks.to(told.dtype), told], 1)

@@ -93,7 +93,7 @@ class Reporter(Qwen3ForCausalLM):
 
     @classmethod
     def of_head(cls, head: TextHead, windows: torch.Tensor) -> Reporter:
-        """A copy of the head; `windows` [N, W, hidden_size]: the hidden states of one exit, numbered from 0."""
+        """A copy of the head; `windows` [N, R, hidden_size]: `Answer.hidden` of one exit, numbered from 0."""
         out = cls(head.decoder.config)
         state = {k.removeprefix("decoder."): v for k, v in head.state_dict().items()}
         named = {k: f"model.embed_tokens.{k}" for k in state if k.startswith(_PREFIX)}

@@ -29,7 +29,7 @@ def _report_index() -> Index:
 
 
 class TextHead(nn.Module):
-    """A causal decoder (Hugging Face Qwen3) whose first W inputs are an exit's hidden states."""
+    """A causal decoder (Hugging Face Qwen3) whose first inputs are what an exit makes of a window (`Answer.hidden`), R vectors."""
 
     def __init__(self, config: FamilyConfig):
         super().__init__()
@@ -41,7 +41,7 @@ class TextHead(nn.Module):
     def forward(self, hidden: torch.Tensor, ids: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
         """Logits of the next token, [N, L, vocabulary], of packed texts that do not see each other.
 
-        hidden [N, W, hidden_size]; ids int64 [N, L]; segment int64 [N, L]: the text that a token belongs to, rising.
+        hidden [N, R, hidden_size]; ids int64 [N, L]; segment int64 [N, L]: the text that a token belongs to, rising.
         """
         steps, length = hidden.shape[1], ids.shape[1]
         x = torch.cat([self.prefix(hidden), self.decoder.model.embed_tokens(ids)], 1)
@@ -108,11 +108,11 @@ class TextHead(nn.Module):
         return said, sure
 
     def answer(self, hidden: torch.Tensor, question: str) -> list[str]:
-        """The short answers of the windows `hidden` [N, W, hidden_size] of one exit to one question."""
+        """The short answers of the windows `hidden` [N, R, hidden_size] of one exit to one question."""
         return tokenizer().batch_decode(self._decode(hidden, question, None, 8)[0])
 
     def report(self, hidden: torch.Tensor) -> list[Report]:
-        """One report per window [N, W, hidden_size]; decoding can give nothing but a valid one."""
+        """One report per window [N, R, hidden_size]; decoding can give nothing but a valid one."""
         said, sure = self._decode(hidden, REPORT, _report_index(), _LONGEST)
         out = []
         for tokens, chances in zip(said, sure, strict=True):

@@ -21,7 +21,7 @@ FIRST_SCENE = 900_000
 
 @torch.no_grad()
 def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What every exit makes of the released (noised) features of the first `count` windows: tier -> [count, W, hidden_size]."""
+    """What every exit makes of the released (noised) features of the first `count` windows: tier -> `Answer.hidden`."""
     family.eval()
     config, device = family.config, family.encoder.mean.device
     generator = torch.Generator(device).manual_seed(seed)

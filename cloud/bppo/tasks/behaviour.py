@@ -47,7 +47,7 @@ class Behaviour(Task):
         self.store.build(shards, progress=progress)
 
     def _read(self, split: str) -> tuple[torch.Tensor, list[list[Question]]]:
-        """(hidden states [N, W, hidden_size] of the exit, what is asked of each window)."""
+        """(`Answer.hidden` [N, R, hidden_size] of the exit, what is asked of each window)."""
         if split in self._parts:
             return self._parts[split]
         count = self.scenes[split]
