@@ -29,7 +29,7 @@ def _report_index() -> Index:
 
 
 class TextHead(nn.Module):
-    """A causal decoder (Hugging Face Qwen3) whose first inputs are what an exit makes of a window (`Answer.hidden`), R vectors."""
+    """A causal decoder (Hugging Face Qwen3) whose first R inputs are what an exit makes of a window (`Answer.hidden`)."""
 
     def __init__(self, config: FamilyConfig):
         super().__init__()
