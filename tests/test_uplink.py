@@ -158,7 +158,13 @@ def broken(info: BundleInfo, rng: random.Random) -> bytes:
 
 def test_ten_thousand_malformed_packets_change_nothing(module_session, info, made_clip):
     """Each is refused, none is stored, and a device beside them is served."""
-    rng, many, before = random.Random(7), 10_000, module_session.get("/v1/cameras")
+    rng, many = random.Random(7), 10_000
+
+    def cameras() -> list[dict]:
+        """Without whether they are sending: that is a matter of how long ago they did."""
+        return [{k: v for k, v in c.items() if k != "sending"} for c in module_session.get("/v1/cameras")]
+
+    before = cameras()
 
     async def main() -> set[grpc.StatusCode]:
         async with Client(module_session, module_session.camera_cert) as client:
@@ -172,7 +178,7 @@ def test_ten_thousand_malformed_packets_change_nothing(module_session, info, mad
             return found
 
     assert asyncio.run(main()) == {grpc.StatusCode.INVALID_ARGUMENT}
-    assert module_session.get("/v1/cameras") == before
+    assert cameras() == before
     boot = module_session.wait_read(module_session.play(str(made_clip), "beside")["boot_id"])
     assert boot["packets"] == 20
 
