@@ -11,6 +11,7 @@ from ruyicam.cloud.data.clips import Clip, model_input
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.keys import load_private_key, new_keys
 from ruyicam.cloud.training.metrics import agreement, tier_scores
+from ruyicam.cloud.training.validate import clip_answers
 
 from .bench_session import BenchSession
 from .bundle import ExportReport, export_bundle
@@ -64,5 +65,5 @@ def evaluate_through_edge(
         "bits_per_second": fmean(rates),
         "released_share": released / ticks,
         "profile": profile,
-        "answers": {c.path.name: {t: labels[said[t][i]] for t in tiers} for i, c in enumerate(clips)},
+        "answers": clip_answers(clips, said, labels),
     }

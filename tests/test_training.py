@@ -234,6 +234,8 @@ def test_train_and_eval_commands(tmp_path, data, cache):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["clips"] == 8 and set(result["no_mapping"]) == {"edge", "cloud-s", "cloud-l"}
+    right = [result["answers"][p.name]["cloud-l"] == p.parent.name for p in data.glob("*/*.mp4")]
+    assert sum(right) / 8 == result["tiers"]["cloud-l"]["accuracy"]
     assert 0 <= result["text"]["exact_match"] <= 1 and set(result["consistency"]) >= {"edge/cloud-l"}
     done = run("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run")
     assert done.returncode == Exit.USAGE

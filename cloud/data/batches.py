@@ -14,8 +14,8 @@ from ruyicam.cloud.family.vocabulary import tokenizer
 from .questions import GROUPS, Labels, Question, ask, report
 from .store import LUMA, Windows
 
-# Asked about a scene, and learned from in one step.
-QUESTIONS, TRAINED_QUESTIONS = 8, 16
+# How many a scene is asked, and of how many it teaches in one step.
+QUESTIONS, _TAUGHT = 8, 16
 # "No one is hidden" is by far the most frequent answer of its kind.
 _KEEP_UNHIDDEN = 0.25
 
@@ -64,7 +64,7 @@ def _text(windows: list[dict[str, torch.Tensor]], rng: np.random.Generator) -> B
             packed.append(([], [], []))
             continue
         labels = scene_labels(w)
-        questions = draw_questions(labels, rng, TRAINED_QUESTIONS)
+        questions = draw_questions(labels, rng, _TAUGHT)
         if rng.random() < 0.5:
             questions.append(report(labels))
         packed.append(pack(questions))

@@ -27,7 +27,7 @@ class PhaseConfig(_Strict):
     def _something(self) -> PhaseConfig:
         if not self.clips + self.scenes:
             raise ValueError(f"phase '{self.name}' has neither clips nor scenes")
-        if self.speech and (self.clips or not self.scenes):
+        if self.speech and self.clips:
             raise ValueError(f"phase '{self.name}' is of speech, which only scenes have labels for: expected no clips")
         return self
 

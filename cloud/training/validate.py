@@ -95,5 +95,9 @@ def validate(family: Family, clips: list[Clip], cache: Path | None = None, threa
     """{"tiers": ..., "consistency": ..., "answers": {clip's name: {tier: label}}} of a family on clips."""
     windows = open_plain(family, clips, cache or default_cache(), threads)
     said, labels = say(family, clips, windows), family.config.labels
-    answers = {c.path.name: {t: labels[said.answers(t)[i]] for t in said.tiers} for i, c in enumerate(clips)}
-    return said.scores(labels) | {"answers": answers}
+    return said.scores(labels) | {"answers": clip_answers(clips, {t: said.answers(t) for t in said.tiers}, labels)}
+
+
+def clip_answers(clips: list[Clip], said: dict[str, list[int]], labels: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """{clip's name: {tier: label}} of each tier's answers [clips]."""
+    return {c.path.name: {tier: labels[answers[i]] for tier, answers in said.items()} for i, c in enumerate(clips)}
