@@ -9,6 +9,8 @@ from pathlib import Path
 
 import matplotlib
 
+from ruyicam.cloud.files import write_whole
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -31,9 +33,10 @@ def picture(figure) -> str:
 
 def write_page(path: Path, title: str, parts: list[str]) -> None:
     """An HTML file of parts that are HTML already. OSError if it cannot be written."""
-    path.write_text(
+    write_whole(
+        path,
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>{''.join(parts)}</html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>{''.join(parts)}</html>\n",
     )
 
 

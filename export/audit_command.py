@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.files import write_whole
 
 from .options import CacheOption, EdgeOption, JsonFlag, console, show_table
 
@@ -83,7 +84,7 @@ def audit(
         "skipped": found.skipped,
         "fails": wrong,
     }
-    (out / "audit.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(out / "audit.json", json.dumps(result, indent=1) + "\n")
     if as_json:
         print(json.dumps(result))
     else:

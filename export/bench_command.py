@@ -224,6 +224,7 @@ def rl(
 
     load_trl()
     from ruyicam.cloud.bppo.run import RLConfig
+    from ruyicam.cloud.files import write_whole
 
     from .bench_rl import Bench, bench_rl
 
@@ -242,7 +243,7 @@ def rl(
             learning_rate is None,
             bppo_steps or 2 * steps,
         )
-    (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(out / "bench.json", json.dumps(result, indent=1) + "\n")
     if as_json:
         print(json.dumps(result))
         return

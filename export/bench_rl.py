@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -14,6 +13,7 @@ import torch
 from ruyicam.cloud.bppo.report import smooth
 from ruyicam.cloud.bppo.run import History, RLConfig, evaluate, make_trainer
 from ruyicam.cloud.bppo.tasks import Task
+from ruyicam.cloud.files import write_whole
 from ruyicam.cloud.page import picture, plt, table, write_page
 
 from .bench_kernels import machine
@@ -58,10 +58,7 @@ class Bench:
         trainer = make_trainer(config, self.task, model, self.words, self.out, 4000, history, logs=False)
         trainer.train()
         result = {"config": own, "rows": history.rows, "test": evaluate(self.task, model, self.words, self.tests)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result))
-        os.replace(partial, path)
+        write_whole(path, json.dumps(result))
         return result
 
     def time_to_target(self, run: dict) -> float | None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.files import whole
 from ruyicam.cloud.keys import read_pem
 
 
@@ -92,8 +93,7 @@ class Authority:
     @staticmethod
     def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            with whole(path) as partial, open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
                 file.write(data)
         except OSError as error:
             raise RuyicamError(Exit.STORAGE, f"cannot write {path}: {error.strerror}") from error

@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ruyicam.cloud.errors import Exit, RuyicamError, first_line
+from ruyicam.cloud.files import write_whole
 
 from .options import CacheOption, JsonFlag, console, show_table
 
@@ -132,7 +133,7 @@ def rl(
         return
     write_report(out / "report.html", f"{algorithm} on {task}", history, before, after)
     result = {"task": task, "algorithm": algorithm, "steps": len(history), "before": before, "after": after}
-    (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_whole(out / "result.json", json.dumps(result, indent=1) + "\n")
     if as_json:
         print(json.dumps(result))
         return

@@ -13,7 +13,6 @@ A shard is a safetensors file of one person's windows; N windows, W ticks:
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from ruyicam.cloud.data.scenes import make_scene
 from ruyicam.cloud.data.scenes.identity import Identity, identity
 from ruyicam.cloud.data.workers import in_processes
 from ruyicam.cloud.family import Family, FamilyConfig
+from ruyicam.cloud.files import whole
 from ruyicam.kernels import Preprocessor
 
 # Numbers of the people that training draws from end far below.
@@ -108,10 +108,8 @@ def _person(path: Path, number: int, windows: int) -> Path:
                 "points": torch.from_numpy(scene.keypoints[:, 0]).half(),
             }
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    save_file({name: torch.stack([r[name] for r in rows]) for name in rows[0]}, partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file({name: torch.stack([r[name] for r in rows]) for name in rows[0]}, partial)
     return path
 
 

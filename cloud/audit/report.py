@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ruyicam.cloud.files import write_whole
+
 from .inversion import Gallery
 from .run import Findings, verdict
 from .stats import Result
@@ -142,4 +144,4 @@ frozen system. Measured figures are what they achieved; bounds are proven for an
 <h2>Averaging</h2>{_curve(found.curve) if found.curve else ""}
 <h2>Pictures</h2><p>The best reconstructions beside the originals, at the size that the decoder draws.</p>
 {"".join(_gallery(g) for g in galleries)}{_RISKS}</html>"""
-    path.write_text(body)
+    write_whole(path, body)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ import torch
 
 from ruyicam.cloud.data.clips import find_clips, luma_frames
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.files import write_whole
 from ruyicam.cloud.privacy.profiles import CERTIFIED, release_plan
 from ruyicam.kernels import Preprocessor
 
@@ -83,9 +83,7 @@ class Findings:
         }
         stem.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(stem.with_suffix(".npz"), **arrays)
-        partial = stem.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1))
-        os.replace(partial, stem.with_suffix(".json"))
+        write_whole(stem.with_suffix(".json"), json.dumps(content, indent=1))
 
     @classmethod
     def load(cls, stem: Path) -> Findings:

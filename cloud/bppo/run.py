@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from ruyicam.cloud.errors import Exit, RuyicamError
+from ruyicam.cloud.files import write_whole
 
 from . import BPPOConfig, BPPOTrainer
 from .clock import StepClock
@@ -127,9 +127,7 @@ class History(TrainerCallback):
         # What came after the checkpoint is done again.
         self.rows = [r for r in self.rows if r["step"] <= state.global_step]
         if self.path is not None and state.is_world_process_zero:
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(r) + "\n" for r in self.rows))
-            os.replace(partial, self.path)
+            write_whole(self.path, "".join(json.dumps(r) + "\n" for r in self.rows))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not logs or "reward" not in logs:
@@ -198,7 +196,7 @@ def run_rl(
                 Exit.USAGE, f"{out} holds a run with {k} = {before.get(k)}, not {own[k]}; give another --out, or the same {k}"
             )
     elif PartialState().is_main_process:
-        said.write_text(json.dumps(own, indent=1) + "\n")
+        write_whole(said, json.dumps(own, indent=1) + "\n")
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     history = History(out / "history.jsonl", every)

@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from ruyicam.cloud.family.config import FamilyConfig
 from ruyicam.cloud.family.encoder import Encoder
 from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
+from ruyicam.cloud.files import whole
 from ruyicam.cloud.memory import keep_freed_memory
 from ruyicam.kernels import Preprocessor
 
@@ -143,15 +144,12 @@ def _clip_windows(clip: Clip, config: FamilyConfig, views: int) -> Iterator[dict
 
 
 def _write(windows: list[dict[str, torch.Tensor]], path: Path) -> None:
-    """Whole or not at all."""
     out = {"lengths": torch.tensor([len(w["maps"]) for w in windows])}
     for name in windows[0]:
         join = torch.stack if name in ("verdict", "identity") else torch.cat
         out[name] = join([w[name] for w in windows]).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file(out, partial)
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file(out, partial)
 
 
 def _start_worker(state: dict[str, torch.Tensor], config: FamilyConfig) -> None:

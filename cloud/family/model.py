@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ruyicam.cloud.files import whole, write_whole
+
 from .config import FamilyConfig
 from .encoder import Encoder
 from .heads import Answer, Heads
@@ -116,9 +118,9 @@ class Family(nn.Module):
 
 
 def _save(module: nn.Module, config: FamilyConfig, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    write_whole(folder / "config.json", config.model_dump_json(indent=2) + "\n")
     state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    # safetensors writes files that only their owner can read.
-    (folder / "model.safetensors").chmod(0o644)
+    with whole(folder / "model.safetensors") as partial:
+        save_file(state, partial, metadata={"format": "pt"})
+        # safetensors writes files that only their owner can read.
+        partial.chmod(0o644)

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from ruyicam.cloud.bundles import BundleInfo
 from ruyicam.cloud.family.config import FamilyConfig
+from ruyicam.cloud.files import whole, write_whole
 
 from .care import EventCare
 from .reasoner import window_inputs
@@ -41,6 +42,7 @@ def export_labels(store: Store, config: FamilyConfig, bundles: Mapping[str, Bund
         "valid": np.concatenate(valid) if valid else np.zeros(shape, bool),
         "label": np.array(label, np.int64),
     }
-    save_file(arrays, out / "windows.safetensors", {"labels": json.dumps(list(config.labels))})
-    (out / "labels.jsonl").write_text("".join(line + "\n" for line in lines))
+    with whole(out / "windows.safetensors") as partial:
+        save_file(arrays, partial, {"labels": json.dumps(list(config.labels))})
+    write_whole(out / "labels.jsonl", "".join(line + "\n" for line in lines))
     return len(lines)

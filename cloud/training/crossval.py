@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +14,7 @@ import numpy as np
 
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import folds, source_of
+from ruyicam.cloud.files import write_whole
 
 from .config import RunConfig
 from .metrics import agreement, tier_scores
@@ -56,9 +56,7 @@ def _run(job: Job) -> None:
             "truth": said[0].truth.tolist(),
             "tiers": [{tier: p.round(5).tolist() for tier, p in s.tiers.items()} for s in said],
         }
-    partial = job.out / "said.json.partial"
-    partial.write_text(json.dumps(content))
-    os.replace(partial, job.out / "said.json")
+    write_whole(job.out / "said.json", json.dumps(content))
     # The figures are what is wanted of these runs; their weights would fill the disk.
     shutil.rmtree(job.out / "state", ignore_errors=True)
 

@@ -23,6 +23,7 @@ from ruyicam.cloud.data.groups import source_of
 from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
+from ruyicam.cloud.files import write_whole
 from ruyicam.cloud.memory import keep_freed_memory
 
 from .ask import ask_family
@@ -335,8 +336,7 @@ def _keep_state(accelerator: Accelerator, out: Path, history: list[dict]) -> Non
     partial, old = out / f"{STATE}.partial", out / f"{STATE}.old"
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
-        (out / f"{HISTORY}.partial").write_text(json.dumps(history))
-        os.replace(out / f"{HISTORY}.partial", out / HISTORY)
+        write_whole(out / HISTORY, json.dumps(history))
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from ruyicam.cloud.family.labels import BEHAVIOURS
+from ruyicam.cloud.files import whole
 
 from .scene import Scene, make_scene
 
@@ -40,5 +41,5 @@ def contact_sheet(path: Path, first: int = 0, count: int = 16, moments: int = 4,
         lines.append(np.hstack([x for part in line for x in (part, wide)][:-1]))
     ok, data = cv2.imencode(".png", np.vstack(lines), [cv2.IMWRITE_PNG_COMPRESSION, 9])
     assert ok
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+    with whole(path) as partial:
+        partial.write_bytes(data.tobytes())
