@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from ruyicam.cloud.files import write_whole
+
 from .options import CacheOption, EdgeOption, JsonFlag, console, show_table
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -224,7 +226,6 @@ def rl(
 
     load_trl()
     from ruyicam.cloud.bppo.run import RLConfig
-    from ruyicam.cloud.files import write_whole
 
     from .bench_rl import Bench, bench_rl
 
