@@ -49,8 +49,8 @@ _CLIP_SCALE, _SCENE_SCALE = 1.5, 1.25
 _THERE = 0.3
 # Share of the scenes whose camera knows no background: who does not move there cannot be told from the wall.
 _COLD = 0.1
-# Changes whenever shards of an older program would differ.
-_VERSION = 4
+# Change whenever shards of that kind would differ from an older program's.
+_VERSIONS = {"scenes": 4, "clips": 4}
 _STATE: dict[str, object] = {}
 
 
@@ -173,26 +173,27 @@ class Store:
     """Shards under `folder`, made where they are missing; the same ones serve every run with the same backbone."""
 
     def __init__(self, folder: Path, config: FamilyConfig, encoder: Encoder):
-        self.folder, self.config, self.encoder = folder, config, encoder
-        digest = hashlib.sha256(f"{_VERSION} {config.input} {config.window} {config.labels}".encode())
-        for value in encoder.backbone.state_dict().values():
+        self.config, self.encoder = config, encoder
+        self._folders = {kind: folder / f"{kind}-{self._key(version)}" for kind, version in _VERSIONS.items()}
+
+    def _key(self, version: int) -> str:
+        config = self.config
+        digest = hashlib.sha256(f"{version} {config.input} {config.window} {config.labels}".encode())
+        for value in self.encoder.backbone.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
-        self._key = digest.hexdigest()[:12]
+        return digest.hexdigest()[:12]
 
     def scenes(self, first: int, count: int, identities: int = 64) -> list[tuple[Path, tuple]]:
         """Shards of the scenes first to first + count - 1, rounded up to whole shards."""
         starts = range(first, first + count, SCENES_PER_SHARD)
-        return [
-            (self.folder / f"scenes-{self._key}" / f"{s:08d}-{identities}.safetensors", ("scenes", s, identities))
-            for s in starts
-        ]
+        return [(self._folders["scenes"] / f"{s:08d}-{identities}.safetensors", ("scenes", s, identities)) for s in starts]
 
     def clips(self, clips: list[Clip], views: int) -> list[tuple[Path, tuple]]:
         """One shard per clip: the clip as it is, then `views` augmented windows."""
         out = []
         for clip in clips:
             name = hashlib.sha256(clip.path.read_bytes() + clip.label.encode()).hexdigest()[:24]
-            out.append((self.folder / f"clips-{self._key}" / f"{name}-{views}.safetensors", ("clip", clip, views)))
+            out.append((self._folders["clips"] / f"{name}-{views}.safetensors", ("clip", clip, views)))
         return out
 
     def build(
