@@ -143,14 +143,13 @@ def test_mixed_precision_leaves_the_mapping_exact():
 
 
 def test_the_encoders_short_cuts_change_nothing():
-    """Standardising within the first weights against before them, and skipping ticks that are not there."""
+    """Standardising after pooling against before it, and skipping ticks that are not there against computing all."""
     torch.manual_seed(3)
     family = Family(SMALL).eval()
     e, maps = family.encoder, 1 + 2 * torch.randn(6, family.encoder.channels, *SMALL.grid)
     e.mean.normal_()
     e.spread.uniform_(0.5, 2)
-    x = (maps - e.mean[:, None, None]) / e.spread[:, None, None]
-    x = torch.nn.functional.silu(e.join(e.around(torch.nn.functional.silu(e.here(x))))).flatten(2)
+    x = (maps.flatten(2) - e.mean[:, None]) / e.spread[:, None]
     fit = e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias
     pooled = torch.softmax(fit, -1) @ torch.cat([x, e.place.expand(len(x), -1, -1)], 1).transpose(1, 2)
     pooled = torch.cat([pooled, fit.exp().mean(-1, keepdim=True).log()], -1)
@@ -167,7 +166,7 @@ def test_a_query_tells_how_much_it_found():
     torch.manual_seed(1)
     encoder = Family(SMALL).encoder.eval()
     rows, columns = SMALL.grid
-    once = torch.zeros(1, SMALL.encoder.width, rows, columns)
+    once = torch.zeros(1, encoder.channels, rows, columns)
     once[..., 0, 0] = 3
     twice = once.clone()
     twice[..., rows - 1, columns - 1] = 3
@@ -175,7 +174,7 @@ def test_a_query_tells_how_much_it_found():
     encoder.query.weight.data[:] = 1
     encoder.value.data[:, :-1] = 0
     encoder.norm = torch.nn.Identity()
-    gain = (encoder.pool(twice) - encoder.pool(once)) / encoder.value[:, -1]
+    gain = (encoder.tokens(twice) - encoder.tokens(once)) / encoder.value[:, -1]
     assert torch.allclose(gain, torch.full_like(gain, math.log(2)), atol=1e-2)
 
 

@@ -101,10 +101,10 @@ def test_terms_that_are_off_cost_nothing_and_those_that_are_on_act(cache):
     batch = collate([scenes[i] for i in range(6)], SMALL, np.random.default_rng(0))
     seen = torch.ones_like(batch["exists"])
     terms = {"consistency": 1.0, "rate": 1.0, "adversary": 1.0}
-    quiet = Trainee(family, LossConfig(text=0, places=0), (), 64)(batch, batch["exists"], seen, "cloud-l")[1]
+    quiet = Trainee(family, LossConfig(text=0), (), 64)(batch, batch["exists"], seen, "cloud-l")[1]
     assert set(quiet) == {"edge", "cloud-s", "cloud-l"}
     loud = Trainee(family, LossConfig(**terms), (), 64)(batch, batch["exists"], seen, "edge")[1]
-    assert set(loud) == {"edge", "cloud-s", "cloud-l", "text", "places", *terms}
+    assert set(loud) == {"edge", "cloud-s", "cloud-l", "text", *terms}
     # An adversary's gradient reaches the mapping turned round.
     gradients = []
     for strength in (0.0001, 1.0):

@@ -42,9 +42,8 @@ class InputConfig(_Strict):
 
 
 class EncoderConfig(_Strict):
-    """A backbone of fixed widths (see backbone.py), a look at each of its places, and T queries that pool them into tokens."""
+    """A backbone of fixed widths (see backbone.py) and T queries that pool its places into tokens."""
 
-    width: int = Field(96, ge=4, le=1024, description="of what is seen at each place")
     tokens: int = Field(12, ge=1, le=256, description="T, tokens per tick")
     dim: int = Field(64, ge=4, le=1024, description="D, width of a token")
 

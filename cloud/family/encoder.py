@@ -21,9 +21,8 @@ _MASS = 1
 class Encoder(nn.Module):
     """int8 or float [N, 3, height, width] -> tokens float [N, T, D], each token layer-normalised.
 
-    `maps` is the fixed part (what things look like and how much they move, place by place). What is trained comes after it:
-    `look` tells what happens at each place, from it and the places around it; then T learned queries look over the places,
-    and each turns what it finds into a token of its own.
+    `maps` is the fixed part (what things look like and how much they move, place by place); `tokens` is the part that
+    is trained: T learned queries look over the places, and each turns what it finds into a token of its own.
     """
 
     def __init__(self, config: FamilyConfig):
@@ -36,12 +35,9 @@ class Encoder(nn.Module):
         self.register_buffer("spread", torch.ones(channels))
         y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
         self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
-        self.here = nn.Conv2d(channels, e.width, 1)
-        self.around = nn.Conv2d(e.width, e.width, 3, padding=1, groups=e.width)
-        self.join = nn.Conv2d(e.width, e.width, 1)
-        self.query = nn.Linear(e.width, e.tokens)
+        self.query = nn.Linear(channels, e.tokens)
         self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
-        inputs = e.width + _PLACE + _MASS
+        inputs = channels + _PLACE + _MASS
         self.value = nn.Parameter(torch.randn(e.tokens, inputs, e.dim) * inputs**-0.5)
         self.norm = nn.LayerNorm(e.dim)
 
@@ -68,27 +64,18 @@ class Encoder(nn.Module):
         self.mean.copy_(x.mean(1))
         self.spread.copy_(x.std(1).clamp(min=1e-3))
 
-    def look(self, maps: torch.Tensor) -> torch.Tensor:
-        """[N, channels, rows, columns] -> float [N, width, rows, columns]: what happens at each place."""
-        weight = self.here.weight / self.spread[:, None, None]
-        bias = self.here.bias - weight.flatten(1) @ self.mean
-        # Channels last: convolutions on CPUs, forward and backward, take half of the time.
-        x = maps.to(self.mean.dtype, memory_format=torch.channels_last)
-        x = functional.silu(functional.conv2d(x, weight, bias))
-        return functional.silu(self.join(self.around(x)))
-
-    def pool(self, looks: torch.Tensor) -> torch.Tensor:
-        """[N, width, rows, columns] -> tokens [N, T, D]: attention pooling by T learned queries."""
-        x = looks.flatten(2)
-        fit = self.query.weight @ x + self.query.bias[:, None] + self.bias
+    def tokens(self, maps: torch.Tensor) -> torch.Tensor:
+        """[N, channels, rows, columns] -> tokens [N, T, D]: attention pooling by T learned queries."""
+        x = maps.flatten(2).to(self.mean.dtype)
+        # Channels are standardised where they are few: in the queries, and after pooling, whose weights add up to 1.
+        query = self.query.weight / self.spread
+        bias = self.bias + (self.query.bias - query @ self.mean)[:, None]
+        fit = query @ x + bias
         mass = torch.logsumexp(fit, -1, keepdim=True)
         weights = torch.exp(fit - mass)
-        pooled = torch.cat([weights @ x.transpose(1, 2), weights @ self.place.T, mass - math.log(x.shape[-1])], -1)
+        pooled = (weights @ x.transpose(1, 2) - self.mean) / self.spread
+        pooled = torch.cat([pooled, weights @ self.place.T, mass - math.log(x.shape[-1])], -1)
         return self.norm((pooled.transpose(0, 1) @ self.value).transpose(0, 1))
-
-    def tokens(self, maps: torch.Tensor) -> torch.Tensor:
-        """[N, channels, rows, columns] -> tokens [N, T, D]."""
-        return self.pool(self.look(maps))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.tokens(self.maps(frames))

@@ -72,10 +72,7 @@ class Family(nn.Module):
         Ticks that are not there (exists bool [N, W]; without it all are) are not computed and stay 0.
         """
         there = torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device) if exists is None else exists
-        return self._features(self.encoder.look(maps[there]), there)
-
-    def _features(self, looks: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        tokens = self.encoder.pool(looks)
+        tokens = self.encoder.tokens(maps[there])
         some = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
         return some.new_zeros(*there.shape, some.shape[1]).masked_scatter(there.unsqueeze(-1), some)
 
@@ -85,16 +82,14 @@ class Family(nn.Module):
 
     def forward(
         self, maps: torch.Tensor, exists: torch.Tensor, released: torch.Tensor, tiers: tuple[str, ...]
-    ) -> tuple[Answer | None, dict[str, Answer], torch.Tensor, torch.Tensor]:
-        """(edge's answer on clean features if it is among `tiers`, all of theirs on released ones, the clean features, what
-        `Encoder.look` saw in each tick that exists [M, width, rows, columns]).
+    ) -> tuple[Answer | None, dict[str, Answer], torch.Tensor]:
+        """(edge's answer on clean features if it is among `tiers`, all of theirs on released ones, the clean features).
 
         maps [N, W, channels, rows, columns]; exists, released bool [N, W]: ticks that the camera saw, that left it.
         """
-        looks = self.encoder.look(maps[exists])
-        clean = self._features(looks, exists)
+        clean = self.features_of_maps(maps, exists)
         answers = self.reasoner(self.release(clean), exists & released, tiers)
-        return self.reasoner(clean, exists, ("edge",))["edge"] if "edge" in tiers else None, answers, clean, looks
+        return self.reasoner(clean, exists, ("edge",))["edge"] if "edge" in tiers else None, answers, clean
 
     def tier(self, name: str) -> Reasoner:
         """The prefix of the trunk that ends at exit `name`, with the shared heads; ValueError for an unknown name."""

@@ -11,7 +11,6 @@ from ruyicam.cloud.family import Answer, Family
 
 from .adversaries import Adversaries
 from .config import LossConfig
-from .places import Places
 
 _TEMPERATURE = 2.0
 _JOINT_SCALE = 10.0
@@ -59,7 +58,6 @@ class Trainee(nn.Module):
         super().__init__()
         self.family, self.config = family, config
         self.tiers = tiers or tuple(family.config.trunk.exits)
-        self.places = Places(family.config) if config.places else None
         self.adversaries = Adversaries(family.config.features, identities) if config.adversary else None
 
     def forward(
@@ -77,7 +75,7 @@ class Trainee(nn.Module):
             unsure = (doing - _DOUBT * torch.rand_like(doing)).abs()
             text = self._text(family.reasoner.heads.truth(unsure), batch)
             return text, {"text": text.detach()}
-        clean, answers, features, looks = family(batch["maps"], exists, released, self.tiers)
+        clean, answers, features = family(batch["maps"], exists, released, self.tiers)
         seen = exists & released
         weight = torch.where(batch["is_scene"], c.scene_label, 1.0)
         weight = weight / weight.sum().clamp(min=1e-6)
@@ -96,9 +94,6 @@ class Trainee(nn.Module):
                 if name != deepest:
                     total = total + c.distillation * _divergence(answer.window, answers[deepest].window.detach())
         total = total / (len(self.tiers) + (clean is not None))
-        if self.places is not None:
-            places = self.places(looks, batch, exists)
-            total, logged["places"] = total + c.places * places, places.detach()
         if c.consistency and len(self.tiers) > 1:
             windows = [answers[name].window for name in self.tiers]
             pairs = [(a, b) for i, a in enumerate(windows) for b in windows[i + 1 :]]

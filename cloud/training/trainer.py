@@ -211,8 +211,6 @@ def train(
                 # A phase begins from what the one before it has saved.
                 ema.commit()
                 optimizer.optimizer.state.clear()
-                if trainee.places is not None:
-                    trainee.places.reset()
             # Every epoch starts its own stream of random numbers, so a resumed run draws the same ones.
             torch.manual_seed(int(np.random.default_rng([t.seed, 2, left_out + number]).integers(2**62)))
             generator = torch.Generator().manual_seed(torch.initial_seed() + accelerator.process_index)
