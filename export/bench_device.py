@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -61,8 +62,13 @@ def repeated(clip: Path, folder: Path, times: int) -> Path:
 
 def processes_of(pid: int) -> list[int]:
     """A process and all that it has started."""
-    children = [int(c) for task in Path(f"/proc/{pid}/task").glob("*") for c in (task / "children").read_text().split()]
-    return [pid] + [p for child in children for p in processes_of(child)]
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        # Threads come and go while one looks.
+        with suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += processes_of(int(child))
+    return found
 
 
 def memory_mb(pid: int, field: str = "VmRSS") -> float:

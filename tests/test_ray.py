@@ -129,6 +129,26 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_processes_are_found_while_threads_come_and_go():
+    over = threading.Event()
+
+    def churn() -> None:
+        while not over.is_set():
+            short = [threading.Thread(target=time.sleep, args=(0,)) for _ in range(20)]
+            for thread in short:
+                thread.start()
+            for thread in short:
+                thread.join()
+
+    busy = threading.Thread(target=churn)
+    busy.start()
+    try:
+        assert all(os.getpid() in processes_of(os.getpid()) for _ in range(1000))
+    finally:
+        over.set()
+        busy.join()
+
+
 def test_the_flag_asks_for_a_cluster(signed, tmp_path):
     running = BenchSession(default_model(), signed[0], signed[1], folder=tmp_path / "session")
     with running:
