@@ -13,6 +13,11 @@ def whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, whose folder is there. It takes the place of `path` when the block ends well, and is
     gone when it does not, so that whoever reads sees the old file or the new one. OSError if it cannot be written.
     """
+    # Behind a link the file is renewed, not the link; a pipe or device is written to as it is.
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
