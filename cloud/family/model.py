@@ -40,7 +40,7 @@ class Reasoner(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json, tier.txt and model.safetensors: this tier alone."""
         _save(self, self.config, Path(folder))
-        (Path(folder) / "tier.txt").write_text(self.tier + "\n")
+        write_whole(Path(folder) / "tier.txt", self.tier + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Reasoner:
