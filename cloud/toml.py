@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +14,29 @@ from .errors import Exit, RuyicamError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load_toml(model: type[Model], path: Path) -> Model:
-    """Reads `path` as `model`. Raises RuyicamError(USAGE) that names the file, the key and what would be right."""
+def _put(content: dict, change: str) -> None:
+    """Sets one key of a file's content; RuyicamError(USAGE) for what is not "table.key=value"."""
+    key, _, value = change.partition("=")
+    *tables, name = key.strip().split(".")
     try:
-        return model.model_validate(tomllib.loads(path.read_text()))
+        (said,) = tomllib.loads(f"value = {value}").values()
+        for table in tables:
+            content = content.setdefault(table, {})
+        content[name] = said
+    except (ValueError, AttributeError, TypeError) as error:
+        raise RuyicamError(Exit.USAGE, f"'{change}' changes no key of a file, expected TABLE.KEY=VALUE") from error
+
+
+def load_toml(model: type[Model], path: Path, changes: Iterable[str] = ()) -> Model:
+    """Reads `path` as `model`, with `changes` "table.key=value" (the value as TOML writes it) in place of what it says.
+
+    Raises RuyicamError(USAGE) that names the file, the key and what would be right.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+        for change in changes:
+            _put(content, change)
+        return model.model_validate(content)
     except OSError as error:
         raise RuyicamError(Exit.USAGE, f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -15,7 +15,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from .audit_command import audit
 from .bench_command import app as bench_app
 from .eval_command import evaluate
-from .options import CacheOption, EdgeOption, JsonFlag, console, plan_of, run_config
+from .options import CacheOption, EdgeOption, JsonFlag, SetOption, console, plan_of, run_config
 from .privacy_command import app as privacy_app
 from .rl_command import rl
 from .service_command import labels, sizing, users_app
@@ -57,13 +57,14 @@ def train(
     detector: Annotated[Path | None, typer.Option(help="yolox_nano.onnx: the backbone's weights")] = None,
     init: Annotated[Path | None, typer.Option(help="checkpoint to begin from; phases of scenes alone are left out")] = None,
     cache: CacheOption = None,
+    changes: SetOption = None,
     mapping: Annotated[bool, typer.Option(help="--no-mapping trains the peer that the mapping is measured against")] = True,
 ) -> None:
     """Train all tiers of the family together; continues an interrupted run."""
     from ruyicam.cloud.data.clips import find_clips
     from ruyicam.cloud.training.trainer import train as run
 
-    settings = run_config(config, mapping)
+    settings = run_config(config, mapping, changes or [])
     labels = settings.model.labels
     clips = find_clips(data, labels) if data else []
     run(settings, clips, out, find_clips(val, labels) if val else None, detector, init, cache)

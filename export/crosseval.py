@@ -45,13 +45,8 @@ class CrossEval:
         labels = self.config.model.labels
         own = self._jobs("family", self.config, self.init, self.seeds)
         run_jobs(own, workers, lambda done, of: progress("family", done, of))
-        pooled = pool(own, self.seeds)
-        names = sorted({source_of(c.path) for c in self.clips})
-        sources = {name: [p.of(name) for p in pooled] for name in names}
-        if self.extra:
-            asked = pool(own, self.seeds, "extra")
-            sources |= {name: [p.of(name) for p in asked] for name in sorted({source_of(c.path) for c in self.extra})}
-        first = max(names, key=lambda s: sum(source_of(c.path) == s for c in self.clips))
+        sources = self._sources(own)
+        first = max({source_of(c.path) for c in self.clips}, key=lambda s: sum(source_of(c.path) == s for c in self.clips))
         parts = sources[first]
         points, least = curve(parts, self.config.model)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +59,7 @@ class CrossEval:
             "gate": {name: gate(rows, self.config.model.gate.look_threshold) for name, rows in sources.items()},
             "curve": points,
             "keeps_95_percent_bits_per_second": least,
-            "training_seconds": float(np.mean([p.seconds for p in pooled])),
+            "training_seconds": float(np.mean([p.seconds for p in parts])),
         }
         result["tiers"] = {t: s["accuracy"]["mean"] for t, s in result["sources"][first]["tiers"].items()}
         result["consistency"] = {k: v["mean"] for k, v in result["sources"][first]["consistency"].items()}
@@ -77,12 +72,21 @@ class CrossEval:
             result["no_mapping"] = {t: s["accuracy"]["mean"] for t, s in scores["tiers"].items()}
             result["no_mapping_spread"] = {t: s["accuracy"]["spread"] for t, s in scores["tiers"].items()}
         if self.shares:
-            result["learning_curve"] = self._learning_curve(workers, progress, first, own)
+            result["learning_curve"] = self._learning_curve(workers, progress, own)
         if self.changes:
             result["ablation"] = self._ablation(workers, progress, first)
         if self.alone:
             result["tier_by_tier"] = self._tier_by_tier(workers, progress, first)
         return result
+
+    def _sources(self, jobs: list[Job]) -> dict[str, list[Pooled]]:
+        """What the jobs said of each data set, seed by seed: those in folds, then those that none trains on."""
+        out = {}
+        for part, clips in (("test", self.clips), ("extra", self.extra)):
+            if clips:
+                pooled = pool(jobs, self.seeds, part)
+                out |= {name: [p.of(name) for p in pooled] for name in sorted({source_of(c.path) for c in clips})}
+        return out
 
     def _ablation(self, workers: int, progress: Progress, source: str) -> list[dict]:
         """The family with one weight of its loss changed at a time."""
@@ -97,17 +101,19 @@ class CrossEval:
             rows.append({"loss": title, "tiers": row, "consistency": scores["consistency"]})
         return rows
 
-    def _learning_curve(self, workers: int, progress: Progress, source: str, own: list[Job]) -> list[dict]:
-        """Accuracy of each tier after training on parts of the clips, for as many steps."""
-        points = []
+    def _learning_curve(self, workers: int, progress: Progress, own: list[Job]) -> dict[str, list[dict]]:
+        """Balanced accuracy of each tier on each data set after training on parts of the clips, for as many steps."""
+        curves: dict[str, list[dict]] = {}
         for share in (*self.shares, 1.0):
             jobs = own if share == 1 else self._part_jobs(share)
             run_jobs(jobs, workers, lambda done, of, share=share: progress(f"{share:.0%} of the clips", done, of))
-            scores = summary([p.of(source) for p in pool(jobs, self.seeds)], self.config.model.labels)
             clips = float(np.mean([len(j.train) for j in jobs]))
-            points.append({"clips": clips, **{t: s["accuracy"] for t, s in scores["tiers"].items()}})
-        draw_learning(points).savefig(self.out / "learning-curve.svg", bbox_inches="tight")
-        return points
+            for source, rows in self._sources(jobs).items():
+                scores = summary(rows, self.config.model.labels)["tiers"]
+                point = {"clips": clips, **{t: s["balanced_accuracy"] for t, s in scores.items()}}
+                curves.setdefault(source, []).append(point)
+        draw_learning(curves).savefig(self.out / "learning-curve.svg", bbox_inches="tight")
+        return curves
 
     def _part_jobs(self, share: float) -> list[Job]:
         phases = tuple(p.model_copy(update={"epochs": round(p.epochs / share)}) if p.clips else p for p in self.config.phases)

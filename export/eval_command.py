@@ -18,7 +18,9 @@ from .options import PEER, CacheOption, EdgeOption, JsonFlag, console, run_confi
 
 def evaluate(
     data: Annotated[list[Path] | None, typer.Option(help="folder of label/clip.mp4; may be given several times")] = None,
-    model: Annotated[Path | None, typer.Option(help="checkpoint folder")] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="checkpoint folder; with --questions alone, several runs of one recipe")
+    ] = None,
     through: Annotated[str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")] = "edge",
     edge: EdgeOption = None,
     questions: Annotated[int, typer.Option(help="generated scenes that the text heads are asked about; 0: none")] = 0,
@@ -52,8 +54,12 @@ def evaluate(
         )
     elif not model or not (data or questions):
         raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
+    elif len(model) == 1:
+        result = _one(model[0], data or [], through, edge, questions, cache)
+    elif data or len(set(model)) < len(model):
+        raise RuyicamError(Exit.USAGE, f"{len(model)} --model are given, expected different ones and --questions N alone")
     else:
-        result = _one(model, data or [], through, edge, questions, cache)
+        result = {"text": _runs(model, questions, cache)}
     if as_json:
         print(json.dumps(result))
     else:
@@ -98,6 +104,17 @@ def _one(model: Path, data: list[Path], through: str, edge: Path | None, questio
     if questions:
         result["text"] = ask_family(family, questions, cache)
     return result
+
+
+def _runs(models: list[Path], questions: int, cache: Path | None) -> dict:
+    """The same questions to several runs; RuyicamError(USAGE) where they have not the same tiers."""
+    from ruyicam.cloud.family.load import load_family
+    from ruyicam.cloud.training.ask import ask_family, over_runs
+
+    families = {str(m): load_family(m) for m in models}
+    if len({tuple(f.config.trunk.exits) for f in families.values()}) > 1:
+        raise RuyicamError(Exit.USAGE, "the --model have different tiers, expected runs of one recipe")
+    return over_runs({name: ask_family(f, questions, cache) for name, f in families.items()})
 
 
 def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, shares, changes, jobs, cache) -> dict:
@@ -171,10 +188,9 @@ def _show(result: dict) -> None:
             ]
             show_table("Trained together or tier by tier", ["", *alone["consistency"], "training"], rows)
         if "learning_curve" in result:
-            points = [
-                [f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in result["learning_curve"]
-            ]
-            show_table("Accuracy against clips trained on", ["clips", *(k for k in result["tiers"])], points)
+            for source, curve in result["learning_curve"].items():
+                points = [[f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in curve]
+                show_table(f"{source}: balanced accuracy against clips trained on", ["clips", *result["tiers"]], points)
         if "ablation" in result:
             own = {
                 "loss": "as configured",
@@ -201,6 +217,9 @@ def _show(result: dict) -> None:
         groups = list(text["most_frequent_answer"])
         rows = [
             [tier, _figure(s["exact_match"]), *(_figure(s["groups"][g]) for g in groups)] for tier, s in text["tiers"].items()
+        ]
+        rows += [
+            [name, *(_figure(v) for v in (s["exact_match"], *s["groups"].values()))] for name, s in text.get("runs", {}).items()
         ]
         rows.append(["most frequent answer", "", *(_figure(text["most_frequent_answer"][g]) for g in groups)])
         show_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +18,19 @@ PEER = "no-mapping"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
 CacheOption = Annotated[Path | None, typer.Option(help="prepared windows; default: ~/.cache/ruyicam, shared by all runs")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of what --config says")]
 EdgeOption = Annotated[Path | None, typer.Option(help="the ruyicam-edge binary; default: $RUYICAM_EDGE, PATH, build/")]
 
 
-def run_config(path: Path, mapping: bool = True):
-    """The RunConfig in a TOML file, without the mapping if asked. RuyicamError(USAGE) with one line if it is malformed."""
+def run_config(path: Path, mapping: bool = True, changes: Iterable[str] = ()):
+    """The RunConfig in a TOML file, with `changes` (KEY=VALUE) and without the mapping if asked.
+
+    RuyicamError(USAGE) with one line if it is malformed.
+    """
     from ruyicam.cloud.toml import load_toml
     from ruyicam.cloud.training.config import RunConfig
 
-    settings = load_toml(RunConfig, path)
+    settings = load_toml(RunConfig, path, changes)
     if mapping:
         return settings
     without = settings.model.mapping.model_copy(update={"bypass": True})

@@ -237,6 +237,17 @@ def test_train_and_eval_commands(tmp_path, data, cache):
     right = [result["answers"][p.name]["cloud-l"] == p.parent.name for p in data.glob("*/*.mp4")]
     assert sum(right) / 8 == result["tiers"]["cloud-l"]["accuracy"]
     assert 0 <= result["text"]["exact_match"] <= 1 and set(result["consistency"]) >= {"edge/cloud-l"}
+    models = ("--model", tmp_path / "run", "--model", tmp_path / "run/no-mapping")
+    done = run("eval", *models, "--questions", "20", "--cache", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    text = json.loads(done.stdout)["text"]
+    scores = [text["runs"][str(m)]["exact_match"] for m in models[1::2]]
+    assert scores[0] == result["text"]["exact_match"] and np.isclose(text["exact_match"]["mean"], np.mean(scores))
+    assert np.isclose(
+        text["tiers"]["edge"]["exact_match"]["spread"], np.std(text["tiers"]["edge"]["exact_match"]["seeds"]), atol=1e-3
+    )
+    done = run("eval", *models, "--questions", "20", "--data", data)
+    assert done.returncode == Exit.USAGE and "--questions N alone" in done.stderr
     done = run("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run")
     assert done.returncode == Exit.USAGE
     assert done.stderr.count("\n") == 1 and "none.toml" in done.stderr
@@ -265,7 +276,9 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     accuracy = result["sources"]["made"]["tiers"]["cloud-l"]["accuracy"]
     assert len(accuracy["seeds"]) == 1 and 0 <= accuracy["mean"] <= 1
     assert [p["released_share"] for p in result["curve"]] == sorted(p["released_share"] for p in result["curve"])
-    assert [p["clips"] for p in result["learning_curve"]] == [2, 4]
+    assert [p["clips"] for p in result["learning_curve"]["made"]] == [2, 4]
+    whole = result["learning_curve"]["made"][-1]["cloud-l"]
+    assert whole == result["sources"]["made"]["tiers"]["cloud-l"]["balanced_accuracy"]
     assert set(result["tier_by_tier"]["tiers"]) == {"edge", "cloud-s", "cloud-l"}
     assert set(result["no_mapping"]) == {"edge", "cloud-s", "cloud-l"}
     assert [row["loss"] for row in result["ablation"]] == ["consistency = 0.5"]
@@ -310,3 +323,16 @@ def test_bad_training_configuration_is_one_clear_line(tmp_path, text, says):
         load_toml(RunConfig, path)
     assert caught.value.code == Exit.USAGE
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_a_training_configuration_is_changed_from_outside(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[train]\nseed = 1\nviews = 3\n")
+    config = load_toml(RunConfig, path, ["train.seed=7", "loss.doing=3.0", 'model.labels=["calm", "fall"]'])
+    assert (config.train.seed, config.train.views, config.loss.doing) == (7, 3, 3.0)
+    assert config.model.labels == ("calm", "fall")
+    no_changes = ("train.seed", "train.seed=", "train.seed=1\nviews=2", "train.seed.first=1")
+    for wrong in (*no_changes, "train.colour=1", "phases.epochs=2"):
+        with pytest.raises(RuyicamError, match="changes no key" if wrong in no_changes else "c.toml") as caught:
+            load_toml(RunConfig, path, [wrong])
+        assert caught.value.code == Exit.USAGE

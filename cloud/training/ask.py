@@ -15,6 +15,8 @@ from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.family.vocabulary import Report
 
+from .metrics import spread
+
 # Training takes its scenes from 0 on.
 FIRST_SCENE = 900_000
 
@@ -62,6 +64,24 @@ def ask_family(family: Family, count: int, cache: Path | None = None, threads: i
             {kind: [a == Counter(answers).most_common(1)[0][0] for a in answers] for kind, answers in _answers(asked).items()}
         ),
     }
+
+
+def over_runs(said: dict[str, dict]) -> dict:
+    """What `ask_family` gave of several runs of one recipe, by name: mean and spread of each tier's exact match, in
+    whole and by group, and under "runs" what the deepest exit of each scored.
+    """
+    first = next(iter(said.values()))
+    tiers = {
+        tier: {"exact_match": spread([s["tiers"][tier]["exact_match"] for s in said.values()])}
+        | {
+            part: {name: spread([s["tiers"][tier][part][name] for s in said.values()]) for name in own[part]}
+            for part in ("groups", "kinds", "report")
+        }
+        for tier, own in first["tiers"].items()
+    }
+    deepest = list(tiers)[-1]
+    runs = {name: {"exact_match": s["exact_match"], "groups": s["tiers"][deepest]["groups"]} for name, s in said.items()}
+    return first | {"exact_match": tiers[deepest]["exact_match"], "tiers": tiers, "runs": runs}
 
 
 def _answers(asked: list[tuple[int, Question]]) -> dict[str, list[str]]:

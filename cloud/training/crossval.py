@@ -17,7 +17,7 @@ from ruyicam.cloud.data.groups import folds, source_of
 from ruyicam.cloud.files import write_whole
 
 from .config import RunConfig
-from .metrics import agreement, tier_scores
+from .metrics import agreement, spread, tier_scores
 from .report import KEPT, accuracy_against_bits
 from .trainer import train
 from .validate import Said, open_plain, say
@@ -119,17 +119,13 @@ def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
     return out
 
 
-def _spread(values: list[float]) -> dict:
-    return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": [round(v, 4) for v in values]}
-
-
 def gate(pooled: list[Pooled], threshold: float) -> dict:
     """The edge exit as a gate at `threshold` (of 1 - P(normal)): recall of what is not quiet, and rate of false alarms."""
     passed = [(p.said[-1].truth > 0, 1 - p.said[-1].tiers["edge"][:, 0] >= threshold) for p in pooled]
     return {
         "threshold": threshold,
-        "recall": _spread([float(hit[loud].mean()) for loud, hit in passed]),
-        "false_alarms": _spread([float(hit[~loud].mean()) for loud, hit in passed]),
+        "recall": spread([float(hit[loud].mean()) for loud, hit in passed]),
+        "false_alarms": spread([float(hit[~loud].mean()) for loud, hit in passed]),
     }
 
 
@@ -139,13 +135,13 @@ def summary(pooled: list[Pooled], labels: tuple[str, ...]) -> dict:
     scores = [{t: tier_scores(p.said[-1].truth.tolist(), p.said[-1].answers(t), labels) for t in tiers} for p in pooled]
     out: dict = {"clips": len(pooled[0].said[-1].truth), "tiers": {}}
     for t in tiers:
-        out["tiers"][t] = {name: _spread([s[t][name] for s in scores]) for name in ("accuracy", "balanced_accuracy")} | {
+        out["tiers"][t] = {name: spread([s[t][name] for s in scores]) for name in ("accuracy", "balanced_accuracy")} | {
             "recall": {k: float(np.mean([s[t]["recall"][k] for s in scores])) for k in scores[0][t]["recall"]}
         }
     out["wrong"] = _wrong(pooled, tiers[-1])
     pairs = [(a, b) for i, a in enumerate(tiers) for b in tiers[i + 1 :]]
     out["consistency"] = {
-        f"{a}/{b}": _spread([agreement(p.said[-1].answers(a), p.said[-1].answers(b)) for p in pooled]) for a, b in pairs
+        f"{a}/{b}": spread([agreement(p.said[-1].answers(a), p.said[-1].answers(b)) for p in pooled]) for a, b in pairs
     }
     return out
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def tier_scores(truth: Sequence[int], said: Sequence[int], labels: Sequence[str]) -> dict:
     """{"accuracy", "balanced_accuracy", "recall": {label: share}} over the labels that occur in `truth`.
@@ -30,3 +32,8 @@ def agreement(a: Sequence[int], b: Sequence[int]) -> float:
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} answers against {len(b)}, expected as many and at least one")
     return sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def spread(values: Sequence[float]) -> dict:
+    """{"mean", "spread" (standard deviation), "seeds": each value} of one figure over several runs."""
+    return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": [round(v, 4) for v in values]}

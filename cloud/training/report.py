@@ -90,15 +90,17 @@ def draw_curve(points: list[dict], mark: float | None = None):
     return figure
 
 
-def draw_learning(points: list[dict]):
-    """Accuracy against the number of clips that were trained on; bars are the spread over seeds."""
-    figure, axis = plt.subplots(figsize=(6, 4))
-    for tier in [k for k in points[0] if k != "clips"]:
-        scores = [p[tier] for p in points]
+def draw_learning(curves: dict[str, list[dict]]):
+    """Per data set, balanced accuracy against the number of clips that were trained on; bars are the spread over seeds."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 4), squeeze=False, sharey=True)
+    for axis, (source, points) in zip(axes[0], curves.items(), strict=True):
         at = [p["clips"] for p in points]
-        axis.errorbar(at, [s["mean"] for s in scores], [s["spread"] for s in scores], marker="o", capsize=3, label=tier)
-    axis.set(xlabel="clips trained on", ylabel="accuracy on other scenes", xscale="log")
-    axis.legend()
+        for tier in [k for k in points[0] if k != "clips"]:
+            scores = [p[tier] for p in points]
+            axis.errorbar(at, [s["mean"] for s in scores], [s["spread"] for s in scores], marker="o", capsize=3, label=tier)
+        axis.set(title=source, xlabel="clips trained on", xscale="log")
+    axes[0, 0].set(ylabel="balanced accuracy on other scenes")
+    axes[0, 0].legend()
     return figure
 
 
