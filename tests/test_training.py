@@ -27,7 +27,10 @@ from ruyicam.cloud.training.trainer import train
 from ruyicam.cloud.training.validate import Said
 
 TRAIN = TrainConfig(scenes=50, views=3, threads=1, warmup_steps=2)
-PHASES = (PhaseConfig(name="scenes", epochs=1, scenes=25), PhaseConfig(name="clips", epochs=2, clips=4, scenes=2))
+PHASES = (
+    PhaseConfig(name="scenes", epochs=1, scenes=25),
+    PhaseConfig(name="clips", epochs=2, clips=4, scenes=2, loss={"text": 0.0}),
+)
 CONFIG = RunConfig(model=SMALL, train=TRAIN, phases=PHASES)
 
 
@@ -76,6 +79,7 @@ def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
     history = json.loads((tmp_path / "killed" / "history.json").read_text())
     assert [(e["phase"], e["epoch"]) for e in history] == [("scenes", 1), ("clips", 1), ("clips", 2)]
     assert {"edge", "cloud-s", "cloud-l", "text", "total"} <= set(history[0]["loss"])
+    assert all("text" not in e["loss"] for e in history[1:])
     page = (tmp_path / "killed" / "report.html").read_text()
     assert page.count("<img") == 4 and "Scores while training" in page and "cloud-s/cloud-l" in page
     changed = CONFIG.model_copy(update={"train": TRAIN.model_copy(update={"seed": 9})})
@@ -284,6 +288,10 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     assert [row["loss"] for row in result["ablation"]] == ["consistency = 0.5"]
     history = json.loads((tmp_path / "runs/consistency-0.5/seed-1-fold-0/history.json").read_text())
     assert history[-1]["loss"]["consistency"] >= 0
+    # Scenes alone are learned from once for all folds, also of the learning curve: family, peer, ablation, three tiers alone.
+    assert {e["phase"] for e in history} == {"clips"}
+    begun = [json.loads((b / "seconds.json").read_text()) for b in (tmp_path / "runs/scenes").iterdir()]
+    assert len(begun) == 6 and result["training_seconds"] > min(begun)
     assert (tmp_path / "runs" / "accuracy-against-bits.svg").exists() and (tmp_path / "runs" / "learning-curve.svg").exists()
     again = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert json.loads(again.stdout) == result
@@ -313,6 +321,8 @@ def test_a_gate_lets_through_what_reaches_its_threshold():
         ("[train\n", "line 1"),
         ("[model]\nlabels = ['one']\n", "at least two"),
         ("[[phases]]\nname = 'a'\nepochs = 1\nclips = 2\nscenes = 2\nspeech = true\n", "expected no clips"),
+        ("[[phases]]\nname = 'a'\nepochs = 1\nscenes = 2\nloss = {colour = 1.0}\n", "colour"),
+        ("[[phases]]\nname = 'a'\nepochs = 1\nscenes = 2\nloss = {adversary = 1.0}\n", "expected it in .loss."),
         ("[model.trunk]\nexits = {edge = 3, cloud = 2}\n", "rising depths"),
     ],
 )

@@ -22,6 +22,7 @@ class PhaseConfig(_Strict):
     scenes: int = Field(0, ge=0, description="windows of generated scenes in a batch")
     learning_rate: float = Field(2e-3, gt=0)
     speech: bool = Field(False, description="the language head alone learns to speak, from the labels of scenes")
+    loss: dict[str, float] = Field({}, description="weights of this phase in place of [loss]'s")
 
     @model_validator(mode="after")
     def _something(self) -> PhaseConfig:
@@ -86,6 +87,15 @@ class RunConfig(_Strict):
             raise ValueError(f"phases are called {names}, expected at least one and different names")
         if unknown := set(self.train.tiers) - set(self.model.trunk.exits):
             raise ValueError(f"train.tiers names '{min(unknown)}', expected some of {', '.join(self.model.trunk.exits)}")
+        for p in self.phases:
+            # The adversaries have weights of their own, which a run has in all of its phases or in none.
+            if "adversary" in p.loss:
+                raise ValueError(f"phase '{p.name}' sets loss.adversary, expected it in [loss]")
+            self.loss_of(p)
         if not self.train.scenes and any(p.scenes for p in self.phases):
             raise ValueError("train.scenes is 0, but a phase wants scenes")
         return self
+
+    def loss_of(self, phase: PhaseConfig) -> LossConfig:
+        """[loss] with the phase's own weights in place; ValidationError for a term that there is not."""
+        return LossConfig.model_validate(self.loss.model_dump() | phase.loss)

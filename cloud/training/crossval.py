@@ -1,12 +1,16 @@
-"""Cross-validation over scenes: many short runs from one pretrained checkpoint, resumable one by one."""
+"""Cross-validation over scenes: many short runs, resumable one by one.
+
+What a run learns from generated scenes alone is the same in every fold, so that it is trained once for each seed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,8 +23,24 @@ from ruyicam.cloud.files import write_whole
 from .config import RunConfig
 from .metrics import agreement, spread, tier_scores
 from .report import KEPT, accuracy_against_bits
-from .trainer import train
+from .trainer import HISTORY, STATE, train
 from .validate import Said, open_plain, say
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The phases of scenes alone, which all folds of a seed begin from; known by its folder."""
+
+    out: Path
+    config: RunConfig = field(compare=False)
+    detector: Path | None = field(compare=False)
+    cache: Path = field(compare=False)
+
+    @property
+    def seconds(self) -> float | None:
+        """What it took; None until it is trained."""
+        done = self.out / "seconds.json"
+        return json.loads(done.read_text()) if done.exists() else None
 
 
 @dataclass(frozen=True)
@@ -35,14 +55,25 @@ class Job:
     test: list[Clip]
     extra: list[Clip]
     cache: Path
+    beginning: Beginning | None = None
+
+
+def _seconds(run: Path) -> float:
+    return sum(e["seconds"] for e in json.loads((run / HISTORY).read_text()))
+
+
+def _begin(first: Beginning) -> None:
+    """Trains and writes first.out/seconds.json last."""
+    train(first.config, [], first.out, detector=first.detector, cache=first.cache, quiet=True, report=False)
+    write_whole(first.out / "seconds.json", json.dumps(_seconds(first.out)))
+    shutil.rmtree(first.out / STATE, ignore_errors=True)
 
 
 def _run(job: Job) -> None:
     """Trains and writes job.out/said.json, whole or not at all."""
-    family = train(
-        job.config, job.train, job.out, detector=job.detector, init=job.init, cache=job.cache, quiet=True, report=False
-    )
-    content: dict = {"seconds": sum(e["seconds"] for e in json.loads((job.out / "history.json").read_text()))}
+    init = job.beginning.out if job.beginning else job.init
+    family = train(job.config, job.train, job.out, detector=job.detector, init=init, cache=job.cache, quiet=True, report=False)
+    content: dict = {"seconds": _seconds(job.out)}
     for name, clips, views, shares in (
         ("test", job.test, job.config.train.views, KEPT),
         ("extra", job.extra, 0, KEPT[-1:]),
@@ -58,30 +89,51 @@ def _run(job: Job) -> None:
         }
     write_whole(job.out / "said.json", json.dumps(content))
     # The figures are what is wanted of these runs; their weights would fill the disk.
-    shutil.rmtree(job.out / "state", ignore_errors=True)
+    shutil.rmtree(job.out / STATE, ignore_errors=True)
 
 
 def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Runs what has no said.json yet, `workers` at a time with one thread each."""
+    """Runs what has no said.json yet, `workers` at a time with one thread each, and what it begins from before it."""
     left = [j for j in jobs if not (j.out / "said.json").exists()]
+    first = {j.beginning for j in left if j.beginning and j.beginning.seconds is None}
+    of, done = len(jobs) + len(first), len(jobs) - len(left)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        running = [pool.submit(_run, j) for j in left]
-        for done, future in enumerate(as_completed(running), start=1):
-            future.result()
-            progress(len(jobs) - len(left) + done, len(jobs))
+        running: dict[Future, Beginning | None] = {pool.submit(_begin, b): b for b in sorted(first, key=lambda b: b.out)}
+        running |= {pool.submit(_run, j): None for j in left if j.beginning not in first}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                future.result()
+                begun = running.pop(future)
+                running |= {pool.submit(_run, j): None for j in left if begun and j.beginning == begun}
+                done += 1
+                progress(done, of)
+
+
+def _beginning(config: RunConfig, out: Path, detector: Path | None, cache: Path) -> Beginning | None:
+    """What runs of `config` begin from: named after all that it depends on, so that whoever needs the same shares it."""
+    phases = tuple(p for p in config.phases if not p.clips)
+    if not phases:
+        return None
+    alone = config.model_copy(update={"phases": phases})
+    digest = hashlib.sha256(alone.model_dump_json().encode()).hexdigest()[:12]
+    return Beginning(out.parent / "scenes" / f"seed-{config.train.seed}-{digest}", alone, detector, cache)
 
 
 def fold_jobs(
     config: RunConfig, clips: list[Clip], extra: list[Clip], count: int, seeds: int, out: Path, init: Path | None,
     detector: Path | None, cache: Path,
 ) -> list[Job]:  # fmt: skip
-    """A job per seed and fold; `extra` clips are asked about in all and trained on in none."""
+    """A job per seed and fold in `out`; `extra` clips are asked about in all and trained on in none.
+
+    All begin from `init`, if there is one; else those of a seed from its phases of scenes alone, in out/../scenes.
+    """
     jobs = []
     for seed in range(1, seeds + 1):
+        own = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed, "threads": 1})})
+        first = None if init else _beginning(own, out, detector, cache)
         for k, (train_part, test_part) in enumerate(folds(clips, count, seed)):
-            own = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed, "threads": 1})})
             parts = [[clips[i] for i in part] for part in (train_part, test_part)]
-            jobs.append(Job(out / f"seed-{seed}-fold-{k}", own, init, detector, *parts, extra, cache))
+            jobs.append(Job(out / f"seed-{seed}-fold-{k}", own, init, detector, *parts, extra, cache, first))
     return jobs
 
 
@@ -115,7 +167,9 @@ def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
         ]
         paths = [p for r in read for p in r["clips"]]
         fold = np.concatenate([np.full(len(r["truth"]), i) for i, r in enumerate(read)])
-        out.append(Pooled(said, paths, fold, sum(r["seconds"] for r in every)))
+        begun = {j.beginning for j in jobs[s * per_seed : (s + 1) * per_seed] if j.beginning}
+        seconds = sum(r["seconds"] for r in every) + sum(b.seconds for b in begun)
+        out.append(Pooled(said, paths, fold, seconds))
     return out
 
 

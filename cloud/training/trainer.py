@@ -207,6 +207,7 @@ def train(
             phase, steps, epoch = epochs[number]
             bars.update(bar, phase=phase.name, epoch=epoch + 1)
             model.train()
+            trainee.config = config.loss_of(phase)
             if epoch == 0:
                 # A phase begins from what the one before it has saved.
                 ema.commit()
