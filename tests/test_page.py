@@ -228,7 +228,12 @@ def test_rules_are_made_and_channels_tried(browser, session):
         assert serious(page) == []
         page.get_by_role("button", name="Remove pager").click()
         expect(page.get_by_role("alert")).to_have_text("rule 'nights' tells channel 'pager'")
+        page.route("**/v1/channels", lambda route: route.abort())
         page.get_by_role("button", name="Remove nights").click()
+        # It is removed, and that the list could not be fetched again is another matter.
+        expect(page.get_by_role("status")).to_have_text("nights is removed.")
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.unroute("**/v1/channels")
         page.get_by_role("button", name="Remove pager").click()
         expect(page.get_by_text("A rule needs a channel to tell.")).to_be_visible()
 

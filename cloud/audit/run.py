@@ -15,7 +15,7 @@ import torch
 
 from ruyicam.cloud.data.clips import find_clips, luma_frames
 from ruyicam.cloud.family import Family
-from ruyicam.cloud.files import write_whole
+from ruyicam.cloud.files import whole, write_whole
 from ruyicam.cloud.privacy.profiles import CERTIFIED, release_plan
 from ruyicam.kernels import Preprocessor
 
@@ -82,7 +82,8 @@ class Findings:
             "skipped": self.skipped,
         }
         stem.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(stem.with_suffix(".npz"), **arrays)
+        with whole(stem.with_suffix(".npz")) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
         write_whole(stem.with_suffix(".json"), json.dumps(content, indent=1))
 
     @classmethod

@@ -19,7 +19,7 @@ export async function rules(main, state) {
       h("h2", {}, "Channels"),
       channels.length ? table("How somebody is told", ["Name", "Kind", "To", "", ""], channels.map((c) => [
         c.name, c.kind, c.url ?? (c.to ? c.to.join(", ") : `${c.host}:${c.port}`),
-        h("button", { type: "button", onclick: () => run(ask("POST", `${path("channels", c.name)}/test`), `A test was sent to ${c.name}.`, () => {}) }, `Test ${c.name}`),
+        h("button", { type: "button", onclick: () => run(ask("POST", `${path("channels", c.name)}/test`), `A test was sent to ${c.name}.`, async () => {}) }, `Test ${c.name}`),
         remove("channels", c.name)])) : null,
       ...channelForms(save("channels")),
       ...(lost.length ? [h("h2", {}, "Messages that did not arrive"), table("Given up", ["When", "Channel", "Event", "Why", ""], lost.map((d) => [
@@ -27,11 +27,17 @@ export async function rules(main, state) {
         h("button", { type: "button", onclick: () => run(ask("POST", `/v1/deliveries/${d.id}/retry`), "It is sent again.") }, `Send message ${d.id} again`)]))] : []));
   };
   // What is said comes last: who reads it may go on, and nothing is replaced under their hands.
-  const run = (promise, done, after = again) => promise.then(async () => {
+  const run = async (promise, done, after = again) => {
+    try {
+      await promise;
+    } catch (error) {
+      return state.problem(error);
+    }
     state.problem(null);
-    await after();
+    // Done is done, also where the lists cannot be fetched again.
+    await after().catch(state.problem);
     status.textContent = done;
-  }, state.problem);
+  };
   const save = (kind) => (made) => run(ask("PUT", path(kind, made.name), made), `${made.name} is saved.`);
   const remove = (kind, name) => h("button", { type: "button", onclick: () => run(ask("DELETE", path(kind, name)), `${name} is removed.`) }, `Remove ${name}`);
   main.append(h("h1", {}, "Rules"), status, place);
