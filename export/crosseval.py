@@ -89,12 +89,16 @@ class CrossEval:
         return out
 
     def _ablation(self, workers: int, progress: Progress, source: str) -> list[dict]:
-        """The family with one weight of its loss changed at a time."""
+        """The family with one weight of its loss changed at a time, in all phases."""
         rows = []
         for name, value in self.changes:
             loss = self.config.loss.model_copy(update={name: value})
+            phases = tuple(
+                p.model_copy(update={"loss": {k: v for k, v in p.loss.items() if k != name}}) for p in self.config.phases
+            )
+            changed = self.config.model_copy(update={"loss": loss, "phases": phases})
             title = f"{name} = {value:g}"
-            jobs = self._jobs(f"{name}-{value:g}", self.config.model_copy(update={"loss": loss}), self.init, self.seeds)
+            jobs = self._jobs(f"{name}-{value:g}", changed, self.init, self.seeds)
             run_jobs(jobs, workers, lambda done, of, title=title: progress(title, done, of))
             scores = summary([p.of(source) for p in pool(jobs, self.seeds)], self.config.model.labels)
             row = {t: s["accuracy"] for t, s in scores["tiers"].items()}

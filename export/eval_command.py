@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from ruyicam.cloud.errors import Exit, RuyicamError
 
-from .options import PEER, CacheOption, EdgeOption, JsonFlag, console, run_config, show_table
+from .options import PEER, CacheOption, EdgeOption, JsonFlag, SetOption, console, run_config, show_table
 
 
 def evaluate(
@@ -27,6 +27,7 @@ def evaluate(
     folds: Annotated[int, typer.Option(help="cross-validate over scenes in so many folds; takes --config")] = 0,
     seeds: Annotated[int, typer.Option(help="with --folds: how often, each with other folds and noise")] = 3,
     config: Annotated[Path | None, typer.Option(help="with --folds: what each run trains, TOML")] = None,
+    changes: SetOption = None,
     init: Annotated[Path | None, typer.Option(help="with --folds: checkpoint that each run begins from")] = None,
     peer: Annotated[bool, typer.Option("--peer", help="with --folds: also without mapping (from INIT/no-mapping)")] = False,
     alone: Annotated[bool, typer.Option(help="with --folds: also train every tier by itself")] = False,
@@ -47,10 +48,10 @@ def evaluate(
     if folds:
         if not config or not data or folds < 2:
             raise RuyicamError(Exit.USAGE, "--folds takes a number from 2, --config FILE and --data DIR")
-        settings = run_config(config)
-        changes = [_change(text, settings.loss) for text in ablate or []]
+        settings = run_config(config, changes=changes or [])
+        ablations = [_change(text, settings.loss) for text in ablate or []]
         result = _cross(
-            data, test or [], settings, folds, seeds, out, init, peer, detector, alone, share or [], changes, jobs, cache
+            data, test or [], settings, folds, seeds, out, init, peer, detector, alone, share or [], ablations, jobs, cache
         )
     elif not model or not (data or questions):
         raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
