@@ -119,6 +119,18 @@ def test_terms_that_are_off_cost_nothing_and_those_that_are_on_act(cache):
     assert gradients[1].abs().max() > 100 * gradients[0].abs().max()
 
 
+def test_without_text_nobody_learns_to_speak_and_no_phase_is_said(tmp_path, cache):
+    speech = PhaseConfig(name="speech", epochs=1, scenes=25, speech=True)
+    mute = CONFIG.model_copy(update={"phases": (speech,), "loss": LossConfig(text=0.0)})
+    with pytest.raises(RuyicamError, match="no phase is left"):
+        train(mute, [], tmp_path / "run", cache=cache, quiet=True)
+    mute = mute.model_copy(update={"phases": (speech, PHASES[0])})
+    train(mute, [], tmp_path / "run", cache=cache, quiet=True, report=False)
+    assert [e["phase"] for e in json.loads((tmp_path / "run" / "history.json").read_text())] == ["scenes"]
+    with pytest.raises(RuyicamError, match="no phase is left"):
+        train(mute, [], tmp_path / "more", init=tmp_path / "run", cache=cache, quiet=True)
+
+
 def test_speech_is_taught_by_labels_alone_and_teaches_the_language_head_alone(cache):
     family = Family(SMALL)
     store = Store(cache, SMALL, family.encoder)

@@ -99,3 +99,8 @@ class RunConfig(_Strict):
     def loss_of(self, phase: PhaseConfig) -> LossConfig:
         """[loss] with the phase's own weights in place; ValidationError for a term that there is not."""
         return LossConfig.model_validate(self.loss.model_dump() | phase.loss)
+
+    @property
+    def taught(self) -> tuple[PhaseConfig, ...]:
+        """The phases, without those of speech where text has no weight: who is to say nothing need not learn to speak."""
+        return tuple(p for p in self.phases if not p.speech or self.loss_of(p).text)

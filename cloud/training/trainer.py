@@ -139,7 +139,7 @@ def train(
     `detector`: YOLOX-nano as ONNX, the backbone's weights. `init`: a checkpoint to begin from; phases of scenes alone
     are then left out, and the rest is what a whole run makes of it. A resumed run gives the same, bit for bit, on the
     same machine with as many threads and processes.
-    RuyicamError(USAGE) if what is in `out` belongs to another configuration, or a phase lacks its clips.
+    RuyicamError(USAGE) if what is in `out` belongs to another configuration, a phase lacks its clips, or none is left.
     """
     t = config.train
     keep_freed_memory()
@@ -149,7 +149,7 @@ def train(
     main = accelerator.is_main_process
     torch.manual_seed(t.seed)
     family = Family(config.model)
-    phases = config.phases
+    phases = config.taught
     if init:
         family = _begin_from(init, config)
         phases = tuple(p for p in phases if p.clips)
@@ -158,6 +158,8 @@ def train(
             family.encoder.backbone.load_detector(detector)
         except (OSError, ValueError) as error:
             raise RuyicamError(Exit.USAGE, f"detector {detector}: {error}") from error
+    if not phases:
+        raise RuyicamError(Exit.USAGE, "no phase is left to train; with --init, or without text, expected one with clips")
     if any(p.clips for p in phases) and not clips:
         raise RuyicamError(Exit.USAGE, "the configuration has a phase with clips; give --data DIR")
     with accelerator.main_process_first():
