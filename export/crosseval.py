@@ -46,7 +46,8 @@ class CrossEval:
         own = self._jobs("family", self.config, self.init, self.seeds)
         run_jobs(own, workers, lambda done, of: progress("family", done, of))
         sources = self._sources(own)
-        first = max({source_of(c.path) for c in self.clips}, key=lambda s: sum(source_of(c.path) == s for c in self.clips))
+        of_clips = [source_of(c.path) for c in self.clips]
+        first = max(sorted(set(of_clips)), key=of_clips.count)
         parts = sources[first]
         points, least = curve(parts, self.config.model)
         self.out.mkdir(parents=True, exist_ok=True)

@@ -347,6 +347,14 @@ def test_bad_training_configuration_is_one_clear_line(tmp_path, text, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["camera", "crossval", "scenes-first"])
+def test_configurations_that_ship_are_of_one_model(name):
+    config = load_toml(RunConfig, Path(__file__).parents[1] / f"cloud/configs/{name}.toml")
+    camera = load_toml(RunConfig, Path(__file__).parents[1] / "cloud/configs/camera.toml")
+    assert config.taught and config.model.model_dump(exclude={"text"}) == camera.model.model_dump(exclude={"text"})
+    assert all(config.loss_of(p).scene_label == 0 for p in config.phases if p.clips)
+
+
 def test_a_key_of_a_training_configuration_is_changed_from_outside(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("[train]\nseed = 1\nviews = 3\n")

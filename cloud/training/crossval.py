@@ -110,7 +110,7 @@ def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None]
 
 
 def _beginning(config: RunConfig, out: Path, detector: Path | None, cache: Path) -> Beginning | None:
-    """What runs of `config` begin from: named after all that it depends on, so that whoever needs the same shares it."""
+    """What runs of `config` begin from: named after its configuration, so that whoever needs the same shares it."""
     phases = tuple(p for p in config.taught if not p.clips)
     if not phases:
         return None
