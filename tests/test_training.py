@@ -22,7 +22,7 @@ from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
 from ruyicam.cloud.training.crossval import Pooled, gate
-from ruyicam.cloud.training.losses import LABELS, Trainee, tell_loss
+from ruyicam.cloud.training.losses import LABELS, Trainee
 from ruyicam.cloud.training.trainer import train
 from ruyicam.cloud.training.validate import Said
 
@@ -169,31 +169,6 @@ def test_labels_of_scenes_count_as_much_as_they_are_told_to(data, cache):
         return abs(float(terms[0] - terms[1]))
 
     assert changes(0.0) == 0 < changes(0.1) < changes(1.0)
-
-
-def test_scenes_can_tell_one_label_from_all_others(cache):
-    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]])
-    verdict = torch.tensor([[0.0, 0.5, 0.5], [0.0, 1.0, 0.0]])
-    chance = torch.softmax(logits, -1)[:, 2]
-    assert torch.allclose(tell_loss(logits, verdict, 2), -torch.stack([chance[0], 1 - chance[1]]).log())
-    # Which of the other labels it is, is not told; whether it is a fall, is.
-    torch.manual_seed(0)
-    family = Family(SMALL).eval()
-    store = Store(cache, SMALL, family.encoder)
-    scenes = Windows(store.build(store.scenes(0, 50), 1))
-    batch = collate([scenes[i] for i in range(6)], SMALL)
-    trainee = Trainee(family, LossConfig(text=0, scene_label=0), (), 64, ("fall",))
-
-    def said(label: int) -> float:
-        torch.manual_seed(1)
-        verdict = torch.zeros_like(batch["verdict"])
-        verdict[:, label] = 1
-        return float(trainee(batch | {"verdict": verdict}, batch["exists"], batch["exists"], "edge")[1]["cloud-l"])
-
-    normal, fight, fall = (said(SMALL.labels.index(x)) for x in ("normal", "fight", "fall"))
-    assert normal == fight != fall
-    with pytest.raises(ValueError, match="'slip', expected some of normal, fight, fall"):
-        RunConfig(model=SMALL, train=TRAIN.model_copy(update={"scenes_tell": ("slip",)}))
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(data, cache):

@@ -38,7 +38,6 @@ class LossConfig(_Strict):
 
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     scene_label: float = Field(1.0, ge=0, description="of a generated scene's label beside a real clip's")
-    scene_tells: float = Field(1.0, ge=0, description="of whether a scene shows what `train.scenes_tell` names")
     doing: float = Field(0.5, ge=0, description="behaviours per tick, and per person and tick")
     people: float = Field(0.3, ge=0)
     contour: float = Field(0.3, ge=0)
@@ -56,7 +55,6 @@ class TrainConfig(_Strict):
     scenes: int = Field(6000, ge=0, description="how many scenes are generated")
     questions: int = Field(0, ge=0, description="new scenes that the text heads are asked about every tenth epoch")
     identities: int = Field(64, ge=5, description="how many people act in them")
-    scenes_tell: tuple[str, ...] = Field((), description="labels that scenes teach one by one, whether it is that or not")
     views: int = Field(24, ge=1, description="augmented windows per clip")
     weight_decay: float = Field(0.1, ge=0)
     warmup_steps: int = Field(100, ge=0)
@@ -89,8 +87,6 @@ class RunConfig(_Strict):
             raise ValueError(f"phases are called {names}, expected at least one and different names")
         if unknown := set(self.train.tiers) - set(self.model.trunk.exits):
             raise ValueError(f"train.tiers names '{min(unknown)}', expected some of {', '.join(self.model.trunk.exits)}")
-        if unknown := set(self.train.scenes_tell) - set(self.model.labels):
-            raise ValueError(f"train.scenes_tell names '{min(unknown)}', expected some of {', '.join(self.model.labels)}")
         for p in self.phases:
             # The adversaries have weights of their own, which a run has in all of its phases or in none.
             if "adversary" in p.loss:

@@ -43,14 +43,6 @@ def structure_loss(answer: Answer, batch: Batch, seen: torch.Tensor, config: Los
     return total + config.contour * _mean(there, scene[..., None])
 
 
-def tell_loss(window: torch.Tensor, verdict: torch.Tensor, label: int) -> torch.Tensor:
-    """Cross-entropy [N] of whether it is that label or any other: window logits [N, K], verdict shares [N, K]."""
-    chance = functional.log_softmax(window, -1)
-    other = torch.cat([chance[:, :label], chance[:, label + 1 :]], 1).logsumexp(1)
-    shown = (verdict[:, label] > 0).to(chance.dtype)
-    return -(shown * chance[:, label] + (1 - shown) * other)
-
-
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """KL(teacher, student) of softened logits [N, K]."""
     log_student = functional.log_softmax(student / _TEMPERATURE, -1)
@@ -62,11 +54,8 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 class Trainee(nn.Module):
     """The family with its losses, so that data-parallel wrappers see one forward pass."""
 
-    def __init__(
-        self, family: Family, config: LossConfig, tiers: tuple[str, ...], identities: int, scenes_tell: tuple[str, ...] = ()
-    ):
+    def __init__(self, family: Family, config: LossConfig, tiers: tuple[str, ...], identities: int):
         super().__init__()
-        self.tells = [family.config.labels.index(label) for label in scenes_tell]
         self.family, self.config = family, config
         self.tiers = tiers or tuple(family.config.trunk.exits)
         self.adversaries = Adversaries(family.config.features, identities) if config.adversary else None
@@ -100,8 +89,6 @@ class Trainee(nn.Module):
                     answer.window, batch["verdict"], label_smoothing=c.label_smoothing, reduction="none"
                 )
                 task = (each * weight).sum()
-                for label in self.tells:
-                    task = task + c.scene_tells * _mean(tell_loss(answer.window, batch["verdict"], label), batch["is_scene"])
                 total = total + task + structure_loss(answer, batch, ticks, c)
                 logged[name] = task.detach()
                 if name != deepest:

@@ -170,7 +170,7 @@ def train(
     }
     if not init:
         _fit_scale(family, scenes, windows)
-    trainee = Trainee(family, config.loss, t.tiers, t.identities, t.scenes_tell)
+    trainee = Trainee(family, config.loss, t.tiers, t.identities)
     family.reasoner.trunk.gradient_checkpointing = t.gradient_checkpointing
     trained = [p for p in trainee.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
