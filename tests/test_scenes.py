@@ -13,9 +13,6 @@ import pytest
 
 from ruyicam.cloud.data.questions import Labels, ask, report
 from ruyicam.cloud.data.scenes import BEHAVIOURS, SLOTS, make_scene
-from ruyicam.cloud.data.scenes.actor import Actor
-from ruyicam.cloud.data.scenes.body import joints
-from ruyicam.cloud.data.scenes.identity import identity
 from ruyicam.cloud.data.scenes.scene import verdict
 from ruyicam.cloud.errors import Exit
 from ruyicam.cloud.family.text import _report_index
@@ -93,44 +90,6 @@ def test_who_someone_is_does_not_depend_on_what_they_do():
         s = make_scene([5, seed], 20, (48, 36), identities=10)
         (fights if s.story == "fight" else calm).update(s.identities.tolist())
     assert fights == calm == set(range(10))
-
-
-def played(seed: int, play) -> tuple[Actor, np.ndarray]:
-    """Someone who stands for ten ticks and then does what `play(actor)` says, and the joints [T, 17, 3] of it."""
-    actor = Actor(identity(seed), 60, np.random.default_rng(seed), np.zeros(2), 0.0)
-    play(actor.stay("stand", 10)).stay("lie", 60)
-    angles, places, headings, _ = actor.finish()
-    return actor, joints(angles, places, headings, actor.who)
-
-
-def test_lowering_oneself_takes_time_and_a_fall_leaves_the_spot():
-    for seed in range(30):
-        for kind in ("crouch", "kneel"):
-            _, body = played(seed, lambda a, kind=kind: a.dip(kind, 10, 5, 10, "stand"))
-            nose = body[:, 0, 1]
-            low = nose[10:35].argmin() + 10
-            assert nose[low] < 0.85 * nose[:10].mean()
-            assert np.abs(np.diff(nose[8:35])).max() < 0.35 * (nose[:10].mean() - nose[low]), (seed, kind)
-        actor, body = played(seed, lambda a: a.drop(20))
-        assert body[30, 0, 1] < 0.5 * body[:10, 0, 1].mean()
-        assert np.hypot(*(body[30, 11:13].mean(0) - body[5, 11:13].mean(0))[[0, 2]]) > 0.08 * actor.who.height, seed
-
-
-def test_a_fall_begins_in_the_pose_that_one_is_in():
-    for seed in range(30):
-        _, body = played(seed, lambda a: a.stay("sit", 10).drop(20))
-        # Between the last tick on the chair and the first of the fall the hips neither rise nor jump.
-        hips = body[17:23, 11:13].mean(1)
-        assert np.diff(hips[:, 1]).max() < 0.1 and np.linalg.norm(np.diff(hips, axis=0), axis=1).max() < 0.4, seed
-
-
-def test_who_lies_on_a_bed_is_held_up_by_it():
-    for seed in range(10):
-        actor, body = played(seed, lambda a: a.settle("lie", 12, 20, bed=0.5))
-        ((at, _, high),) = actor.beds
-        assert high == 0.5 and body[35, :, 1].min() == pytest.approx(0.57)
-        assert np.allclose(body[35, 11:13].mean(0)[[0, 2]], at, atol=0.05) and 0.4 <= np.hypot(*at) <= 0.6
-        assert body[20:36, :, 1].min() >= 0.069 and body[:10, :, 1].min() == pytest.approx(0.07)
 
 
 def test_the_command_draws_a_contact_sheet(tmp_path):

@@ -48,9 +48,9 @@ _CLIP_SCALE, _SCENE_SCALE = 1.5, 1.25
 # Share of its ticks for which someone must be in the picture to count.
 _THERE = 0.3
 # Share of the scenes whose camera knows no background: who does not move there cannot be told from the wall.
-_COLD = 0.15
+_COLD = 0.1
 # Change whenever shards of that kind would differ from an older program's.
-_VERSIONS = {"scenes": 5, "clips": 4}
+_VERSIONS = {"scenes": 4, "clips": 4}
 _STATE: dict[str, object] = {}
 
 

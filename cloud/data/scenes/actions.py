@@ -8,8 +8,6 @@ from .body import ANGLES, COLUMN
 from .identity import Identity
 
 RATE_HZ = 10
-# Metres: how high one sits on a chair.
-SEAT = 0.42
 
 
 def _angles(ticks: int, **values: np.ndarray | float) -> np.ndarray:
@@ -87,46 +85,26 @@ def lie(ticks: int, who: Identity, rng: np.random.Generator, back: bool | None =
     )  # fmt: skip
 
 
-def fall(
-    ticks: int, who: Identity, rng: np.random.Generator, down: float, start: np.ndarray, backwards: bool | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """From a pose float [16] to the ground within `down` seconds; then it lies there.
-
-    Some tip over like a post, some give way at the knees and go down over their hands. Forwards, backwards or sideways, unless
-    it is said. Returns (angles [T, 16], way float [T, 2] of the hips in metres: forward and to the left).
-    """
-    share = np.clip(_time(ticks) / down, 0, 1)
-    side = int(rng.integers(4)) if backwards is None else (1 if backwards else 0)
-    turn = {0: ("pitch", 1.5), 1: ("pitch", -1.5), 2: ("roll", 1.5), 3: ("roll", -1.5)}[side]
-    # Only who stands upright can tip over like a post.
-    crumples = rng.random() < 0.6 or start[COLUMN["hip_l"]] > 1
-    if crumples:
-        # First the knees, then over: forwards onto the hands, backwards onto the seat.
-        middle = rng.uniform(0.35, 0.65)
-        first, second = np.clip(share / middle, 0, 1) ** rng.uniform(1.0, 1.6), np.clip((share - middle) / (1 - middle), 0, 1)
-        bow = rng.uniform(-0.2, 0.5) if side == 1 else rng.uniform(0.3, 1.1)
-        low = dict(lean=bow, hip_l=rng.uniform(1.0, 1.8), hip_r=rng.uniform(1.0, 1.8), knee_l=rng.uniform(1.5, 2.3))
-        low |= dict(knee_r=rng.uniform(1.5, 2.3), arm_l=rng.uniform(0.4, 1.6), arm_r=rng.uniform(0.4, 1.6))
-        low |= dict(out_l=0.3, out_r=0.3)
+def fall(ticks: int, who: Identity, rng: np.random.Generator, backwards: bool | None = None) -> np.ndarray:
+    """From upright to the ground within 0.5 to 1.1 s, forwards, backwards or sideways; then it lies there."""
+    down = rng.uniform(0.5, 1.1)
+    share = np.clip(_time(ticks) / down, 0, 1) ** rng.uniform(1.4, 2.2)
+    kind = rng.integers(4) if backwards is None else (1 if backwards else 0)
+    flail = np.sin(np.pi * share.clip(0, 1)) * rng.uniform(0.6, 1.8)
+    crumple = np.sin(np.pi * share) * rng.uniform(0.2, 1.1)
+    values = dict(
+        hip_l=crumple + share * 0.3, hip_r=crumple * 0.8 + share * 0.2, knee_l=1.4 * crumple + 0.3 * share,
+        knee_r=1.2 * crumple + 0.2 * share, arm_l=flail + 0.3 * share, arm_r=flail * 0.8, out_l=flail * 0.7 + 0.3 * share,
+        out_r=flail * 0.6 + 0.3 * share, elbow_l=0.5, elbow_r=0.5,
+    )  # fmt: skip
+    if kind == 0:
+        values["pitch"] = 1.5 * share
+    elif kind == 1:
+        values["pitch"] = -1.5 * share
     else:
-        first = second = share ** rng.uniform(1.4, 2.2)
-        low = {}
-    curl = rng.uniform(0, 1.3) if crumples else rng.uniform(0, 0.5)
-    end = dict(lean=rng.uniform(-0.1, 0.3), hip_l=curl, hip_r=curl * rng.uniform(0.5, 1), knee_l=1.2 * curl, knee_r=curl)
-    end |= dict(arm_l=rng.uniform(0, 1.2), arm_r=rng.uniform(0, 1.2), out_l=rng.uniform(0, 0.8), out_r=rng.uniform(0, 0.8))
-    end |= dict(elbow_l=rng.uniform(0.2, 1.0), elbow_r=rng.uniform(0.2, 1.0)) | dict([turn])
-    if side > 1:
-        end["pitch"] = rng.uniform(-0.4, 0.4)
-    low, end = _angles(1, **low), _angles(1, **end)
-    angles = start * (1 - first[:, None]) + low * (first - second)[:, None] + end * second[:, None]
-    flail = np.sin(np.pi * share) * rng.uniform(0.2, 1.6)
-    for name, part in (("arm_l", 1), ("arm_r", 0.8), ("out_l", 0.7), ("out_r", 0.6)):
-        angles[:, COLUMN[name]] += part * flail * (not crumples)
-    # Who tips over turns about the feet, so that the hips come down a leg's length away; who stumbles gets farther.
-    reach = rng.uniform(0.1, 0.35) if crumples else rng.uniform(0.25, 0.5)
-    far = who.height * reach + (rng.random() < 0.4) * rng.uniform(0, 0.7)
-    ahead = {0: (1, 0), 1: (-1, 0), 2: (0, 1), 3: (0, -1)}[side]
-    return angles, far * np.sin(np.pi / 2 * share)[:, None] * ahead
+        values["roll"] = (1.5 if kind == 2 else -1.5) * share
+        values["pitch"] = rng.uniform(-0.4, 0.4) * share
+    return _angles(ticks, **values)
 
 
 def rise(ticks: int, who: Identity, rng: np.random.Generator) -> np.ndarray:
@@ -219,10 +197,10 @@ def assist(ticks: int, who: Identity, rng: np.random.Generator) -> np.ndarray:
 
 def bend(ticks: int, who: Identity, rng: np.random.Generator) -> np.ndarray:
     """Picks something up: down and up again once, from the back or from the knees."""
-    share = np.sin(np.pi * np.linspace(0, 1, ticks)) ** rng.uniform(0.3, 1.5)
-    knees = rng.uniform(0, 1.0)
+    share = np.sin(np.pi * np.linspace(0, 1, ticks)) ** rng.uniform(0.5, 1.5)
+    knees = rng.uniform(0.1, 1.0)
     return _angles(
-        ticks, lean=(1.6 - 1.0 * knees) * share, hip_l=(0.2 + 1.3 * knees) * share, hip_r=(0.2 + 1.1 * knees) * share,
+        ticks, lean=(1.3 - 0.7 * knees) * share, hip_l=(0.3 + 1.2 * knees) * share, hip_r=(0.3 + 1.0 * knees) * share,
         knee_l=1.9 * knees * share, knee_r=1.8 * knees * share, arm_l=0.2 + 0.6 * share, arm_r=0.2 + 0.9 * share, elbow_l=0.3,
         elbow_r=0.2, nod=0.3 * share,
     )  # fmt: skip
@@ -232,19 +210,8 @@ def crouch(ticks: int, who: Identity, rng: np.random.Generator) -> np.ndarray:
     """Squatting, busy with something on the ground."""
     stir = 0.1 * np.sin(rng.uniform(1, 3) * _time(ticks) + rng.uniform(0, 6))
     return _angles(
-        ticks, lean=rng.uniform(0.1, 0.8) + stir, hip_l=1.7, hip_r=1.6, knee_l=2.1, knee_r=2.0, hip_out=0.15, arm_l=0.8 + stir,
-        arm_r=0.9 - stir, elbow_l=0.5, elbow_r=0.5, nod=0.4,
-    )  # fmt: skip
-
-
-def kneel(ticks: int, who: Identity, rng: np.random.Generator) -> np.ndarray:
-    """On one knee or both, or on all fours."""
-    stir = 0.1 * np.sin(rng.uniform(1, 3) * _time(ticks) + rng.uniform(0, 6))
-    bow = rng.choice([0.1, 0.6, 1.3])
-    other = rng.choice([0.1, 1.5])
-    return _angles(
-        ticks, lean=bow + stir, hip_l=0.1 + 0.6 * bow, hip_r=max(other, 0.6 * bow), knee_l=1.6, knee_r=1.55, arm_l=0.6 + stir,
-        arm_r=0.7 - stir, elbow_l=0.4, elbow_r=0.4, nod=0.3,
+        ticks, lean=0.5 + stir, hip_l=1.7, hip_r=1.6, knee_l=2.1, knee_r=2.0, hip_out=0.15, arm_l=0.8 + stir, arm_r=0.9 - stir,
+        elbow_l=0.5, elbow_r=0.5, nod=0.4,
     )  # fmt: skip
 
 

@@ -26,7 +26,6 @@ class Actor:
         self.headings: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
         self.seats: list[tuple[np.ndarray, float]] = []
-        self.beds: list[tuple[np.ndarray, float, float]] = []
 
     @property
     def now(self) -> int:
@@ -45,57 +44,31 @@ class Actor:
         self.labels.append(marks)
         self.place, self.heading = places[-1].copy(), float(self.headings[-1][-1])
 
-    def stay(self, action: str, ticks: int, *labels: str, bed: float = 0, **options) -> Actor:
-        """An action on the spot, or on a bed `bed` metres high; its label is its own name unless others are given."""
+    def stay(self, action: str, ticks: int, *labels: str, **options) -> Actor:
+        """An action on the spot; its label is its own name unless others are given."""
         if ticks > 0:
             if action == "sit":
                 self.seats.append((self.place.copy(), self.heading))
             angles = getattr(actions, action)(ticks, self.who, self.rng, **options)
-            if bed:
-                angles[:, COLUMN["lift"]] = bed
-                self.beds.append((self.place.copy(), self.heading, bed))
             self._add(angles, np.repeat(self.place[None], ticks, 0), self.heading, *(labels or (action,)))
         return self
 
-    def settle(self, action: str, move: int, ticks: int, bed: float = 0, **options) -> Actor:
-        """Lets oneself down into an action ("sit" or "lie") within `move` ticks, unhurried, and stays `ticks`.
-
-        bed: how high in metres is what one lies down on, a step away: 0, the ground.
-        """
+    def settle(self, action: str, move: int, ticks: int, **options) -> Actor:
+        """Lets oneself down into an action ("sit" or "lie") within `move` ticks, unhurried, and stays `ticks`."""
         if not self.angles or ticks <= 0:
-            return self.stay(action, ticks, bed=bed, **options)
+            return self.stay(action, ticks, **options)
         if action == "sit":
             self.seats.append((self.place.copy(), self.heading))
         poses = getattr(actions, action)(move + ticks, self.who, self.rng, **options)
         before, low = self.angles[-1][-1], actions.crouch(1, self.who, self.rng)[0]
         share = np.linspace(0, 1, move + 2)[1:-1, None]
         share = share * share * (3 - 2 * share)
-        places, headings = np.repeat(self.place[None], move + ticks, 0), np.repeat(self.heading, move + ticks)
-        if bed:
-            poses[:, COLUMN["lift"]] = bed
-            # One sits down on its edge first, which stands behind, and lies along it.
-            low = actions.sit(1, self.who, self.rng)[0]
-            low[COLUMN["lift"]] = bed - actions.SEAT
-            turn = self.rng.choice([-1, 1]) * np.pi / 2 * np.r_[(2 * share[:, 0] - 1).clip(0, 1), np.ones(ticks)]
-            back = -self.rng.uniform(0.4, 0.6) * np.array([np.cos(self.heading), np.sin(self.heading)])
-            places = places + np.r_[share[:, 0], np.ones(ticks)][:, None] * back
-            headings = headings + turn
-            self.beds.append((places[-1], headings[-1], bed))
         # Nobody lies down in one piece: first the knees give way.
         way = before + (low - before) * (2 * share).clip(0, 1) if action == "lie" else before
         way = way + (poses[:move] - way) * ((2 * share - 1).clip(0, 1) if action == "lie" else share)
-        half = move // 2
-        self._add(way[:half], places[:half], headings[:half], "stand")
-        self._add(np.concatenate([way[half:], poses[move:]]), places[half:], headings[half:], action)
-        return self
-
-    def dip(self, action: str, down: int, ticks: int, up: int, *labels: str) -> Actor:
-        """Goes down into an action within `down` ticks, stays `ticks`, and is upright again within `up`."""
-        poses = getattr(actions, action)(down + ticks + up, self.who, self.rng)
-        upright = actions.stand(len(poses), self.who, self.rng)
-        share = np.r_[np.linspace(0, 1, down + 2)[1:-1], np.ones(ticks), np.linspace(1, 0, up + 2)[1:-1]][:, None]
-        share = share * share * (3 - 2 * share)
-        self._add(upright + (poses - upright) * share, np.repeat(self.place[None], len(poses), 0), self.heading, *labels)
+        self._add(way[: move // 2], np.repeat(self.place[None], move // 2, 0), self.heading, "stand")
+        rest = np.concatenate([way[move // 2 :], poses[move:]])
+        self._add(rest, np.repeat(self.place[None], len(rest), 0), self.heading, action)
         return self
 
     def walk(self, ticks: int, speed: float | None = None, *labels: str, to: np.ndarray | None = None) -> Actor:
@@ -152,19 +125,16 @@ class Actor:
         return self
 
     def drop(self, rest: int, **options) -> Actor:
-        """Falls from the pose one is in, within 0.4 to 1.5 s, and lies `rest` ticks as one came down."""
-        down = self.rng.uniform(0.4, 1.5)
-        falling = int(np.ceil(down * RATE_HZ)) + int(self.rng.integers(1, 4))
-        start = self.angles[-1][-1] if self.angles else np.zeros(len(COLUMN))
-        angles, way = actions.fall(falling + rest, self.who, self.rng, down, start, **options)
-        c, s = np.cos(self.heading), np.sin(self.heading)
-        places = self.place + way @ np.array([[c, s], [-s, c]])
+        """Falls, and lies `rest` ticks as it came down."""
+        falling = int(self.rng.integers(8, 13))
+        angles = actions.fall(falling + rest, self.who, self.rng, **options)
+        places = np.repeat(self.place[None], len(angles), 0)
         self._add(angles[:falling], places[:falling], self.heading, "fall")
         self._add(angles[falling:], places[falling:], self.heading, "lie")
         return self
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(angles [T, 16], places [T, 2], headings [T], labels bool [T, B]) of exactly `ticks` ticks."""
+        """(angles [T, 15], places [T, 2], headings [T], labels bool [T, B]) of exactly `ticks` ticks."""
         if self.now < self.ticks:
             raise ValueError(f"the part has {self.now} of {self.ticks} ticks")
         angles, places, headings, labels = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .actions import SEAT
 from .camera import Camera
 
 
@@ -87,14 +86,10 @@ def backdrop(rng: np.random.Generator, camera: Camera, size: tuple[int, int], mi
 
 @dataclass(frozen=True)
 class Box:
-    """A pillar, table, bed, counter or car: an upright block that people can be hidden by.
-
-    under: metres farther away than it is that it is painted, for what people lie on.
-    """
+    """A pillar, table, bed, counter or car: an upright block that people can be hidden by."""
 
     corners: np.ndarray
     lumas: np.ndarray
-    under: float = 0.0
 
     @property
     def middle(self) -> np.ndarray:
@@ -108,24 +103,12 @@ class Box:
         return [(self.corners[f], self.lumas[i]) for i, f in enumerate([*sides, [4, 5, 6, 7]])]
 
 
-def _upright(rng: np.random.Generator, base: np.ndarray, turn: float, at: np.ndarray, tall: float) -> Box:
-    """A block with corners [4, 2] on the ground, turned by `turn` radians and moved to `at`."""
-    c, s = np.cos(turn), np.sin(turn)
-    base = base @ np.array([[c, s], [-s, c]]) + at
-    low = np.stack([base[:, 0], np.zeros(4), base[:, 1]], 1)
-    return Box(np.concatenate([low, low + np.array([0, tall, 0])]), rng.uniform(25, 220) * rng.uniform(0.7, 1.2, 5))
-
-
 def chair(rng: np.random.Generator, at: np.ndarray, heading: float) -> Box:
     """A seat under and behind someone who sits at a place (x, z)."""
-    return _upright(rng, np.array([[-0.28, -0.24], [0.12, -0.24], [0.12, 0.24], [-0.28, 0.24]]), heading, at, SEAT)
-
-
-def bed(rng: np.random.Generator, at: np.ndarray, heading: float, tall: float) -> Box:
-    """A bed or couch `tall` metres high under someone who lies along `heading` with the hips at a place (x, z)."""
-    wide = rng.uniform(0.35, 0.7)
-    base = np.array([[-1.0, -wide], [1.0, -wide], [1.0, wide], [-1.0, wide]])
-    return replace(_upright(rng, base, heading, at, tall), under=0.8)
+    c, s = np.cos(heading), np.sin(heading)
+    base = np.array([[-0.28, -0.24], [0.12, -0.24], [0.12, 0.24], [-0.28, 0.24]]) @ np.array([[c, s], [-s, c]]) + at
+    low = np.stack([base[:, 0], np.zeros(4), base[:, 1]], 1)
+    return Box(np.concatenate([low, low + np.array([0, 0.42, 0])]), rng.uniform(25, 220) * rng.uniform(0.7, 1.2, 5))
 
 
 def box(rng: np.random.Generator, at: np.ndarray) -> Box:
@@ -136,5 +119,9 @@ def box(rng: np.random.Generator, at: np.ndarray) -> Box:
         (rng.uniform(0.6, 1.6), rng.uniform(0.5, 0.9), rng.uniform(0.6, 1.1)),
         (rng.uniform(1.6, 4.0), rng.uniform(0.8, 1.7), rng.uniform(0.9, 1.5)),
     )[kind]
-    base = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [wide / 2, deep / 2]
-    return _upright(rng, base, rng.uniform(0, np.pi), at, tall)
+    turn = rng.uniform(0, np.pi)
+    c, s = np.cos(turn), np.sin(turn)
+    base = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [wide / 2, deep / 2] @ np.array([[c, s], [-s, c]]) + at
+    low = np.stack([base[:, 0], np.zeros(4), base[:, 1]], 1)
+    lumas = rng.uniform(25, 220) * rng.uniform(0.7, 1.2, 5)
+    return Box(np.concatenate([low, low + np.array([0, tall, 0])]), lumas)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .identity import Identity
 
-# Angles in radians; flexion is forward, abduction outward, of the left and the right limb. `lift` is metres above the ground.
+# Angles in radians; flexion is forward, abduction outward, of the left and the right limb.
 ANGLES = (
     "pitch",
     "roll",
@@ -23,7 +23,6 @@ ANGLES = (
     "elbow_l",
     "elbow_r",
     "nod",
-    "lift",
 )
 COLUMN = {name: i for i, name in enumerate(ANGLES)}
 
@@ -35,9 +34,9 @@ def _ray(angle: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def joints(angles: np.ndarray, place: np.ndarray, heading: np.ndarray, who: Identity) -> np.ndarray:
-    """COCO's 17 joints in metres, float [N, 17, 3] as (x, y up, z), the lowest one on the ground or `lift` above it.
+    """COCO's 17 joints in metres, float [N, 17, 3] as (x, y up, z), the lowest one on the ground.
 
-    angles float [N, 16] as in `ANGLES`; place float [N, 2] of the hips on the ground (x, z); heading float [N], radians
+    angles float [N, 15] as in `ANGLES`; place float [N, 2] of the hips on the ground (x, z); heading float [N], radians
     from x to z. Segment lengths are Winter's shares of the body's height.
     """
     a = {name: angles[:, i] for name, i in COLUMN.items()}
@@ -70,7 +69,7 @@ def joints(angles: np.ndarray, place: np.ndarray, heading: np.ndarray, who: Iden
     c, s = np.cos(a["roll"])[:, None], np.sin(a["roll"])[:, None]
     u, sideways = out[..., 1].copy(), out[..., 2].copy()
     out[..., 1], out[..., 2] = c * u - s * sideways, c * sideways + s * u
-    out[..., 1] -= out[..., 1].min(1, keepdims=True) - 0.07 - a["lift"][:, None]
+    out[..., 1] -= out[..., 1].min(1, keepdims=True) - 0.07
     c, s = np.cos(heading)[:, None], np.sin(heading)[:, None]
     f, sideways = out[..., 0].copy(), out[..., 2].copy()
     out[..., 0], out[..., 2] = c * f - s * sideways + place[:, :1], s * f + c * sideways + place[:, 1:]

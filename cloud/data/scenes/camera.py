@@ -36,9 +36,9 @@ def place_camera(rng: np.random.Generator, size: tuple[int, int], look_at: np.nd
         # In small rooms people come so near that they fill the picture.
         far = max(far * rng.uniform(0.45, 0.8), 1.6)
     kind = rng.random()
-    # Most hang high on a wall; some stand as low as a table or a face, some look down from the ceiling.
-    tall = rng.uniform(0.7, 2.0) if kind < 0.3 else rng.uniform(2.0, 4.5)
-    if kind > 0.87:
+    # Most hang high on a wall; some stand as low as a face, some look down from the ceiling.
+    tall = rng.uniform(1.0, 2.0) if kind < 0.2 else rng.uniform(2.0, 4.5)
+    if kind > 0.88:
         tall, far = max(far, 2.4), rng.uniform(0.05, 0.8)
     way = rng.uniform(0, 2 * np.pi)
     position = np.array([look_at[0] - far * np.cos(way), tall, look_at[1] - far * np.sin(way)])

@@ -10,7 +10,7 @@ import numpy as np
 from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
 
 from .actions import RATE_HZ
-from .backdrop import backdrop, bed, box, chair, cloudy
+from .backdrop import backdrop, box, chair, cloudy
 from .body import joints
 from .camera import place_camera
 from .figure import Painter
@@ -87,7 +87,7 @@ def make_scene(
 
 
 def _furniture(rng, camera, world, size, people):
-    """Blocks that no one walks through and that leave most of the picture open, and what people sit and lie on."""
+    """Blocks that no one walks through and that leave most of the picture open, and the chairs of those who sit."""
     boxes = []
     for _ in range(int(rng.choice(5, p=[0.3, 0.3, 0.2, 0.12, 0.08]))):
         item = box(rng, world[..., [0, 2]].mean((0, 1, 2)) + rng.uniform(-3, 3, 2))
@@ -96,9 +96,7 @@ def _furniture(rng, camera, world, size, people):
         apart = np.linalg.norm(world[..., [0, 2]] - item.middle[[0, 2]], axis=-1).min()
         if depth.min() > 0.5 and covers < 0.2 and apart > 0.6:
             boxes.append(item)
-    boxes += [chair(rng, *seat) for actor in people for seat in actor.seats]
-    beds = [bed(rng, *place) for actor in people for place in actor.beds]
-    return boxes + [b for b in beds if camera.project(b.corners)[1].min() > 0.5]
+    return boxes + [chair(rng, *seat) for actor in people for seat in actor.seats]
 
 
 def _render(rng, camera, world, pixels, depth, people, place, boxes):
@@ -106,9 +104,7 @@ def _render(rng, camera, world, pixels, depth, people, place, boxes):
     height, width = place.shape
     size = (width, height)
     sunlit = 1 + rng.uniform(0, 0.25) * cloudy(rng, size, 3)
-    # Some rooms are nearly dark.
-    gain = rng.uniform(0.15, 0.45) if rng.random() < 0.1 else rng.uniform(0.45, 1.15)
-    gamma = np.exp(rng.uniform(-0.35, 0.35))
+    gain, gamma = rng.uniform(0.45, 1.15), np.exp(rng.uniform(-0.35, 0.35))
     noise, flicker = rng.uniform(0.5, 7) ** (rng.random() < 0.8), rng.uniform(0, 0.02)
     quality = int(rng.integers(25, 90))
     shadow, light = rng.uniform(0, 0.55), rng.uniform(-1, 1)
@@ -123,7 +119,7 @@ def _render(rng, camera, world, pixels, depth, people, place, boxes):
         for p in range(len(people)):
             painter.shadow(world[t, p], shadow)
         items = [(float(depth[t, p].mean()), p, None) for p in range(len(people))]
-        items += [(float(np.linalg.norm(b.middle - camera.position)) + b.under, -1, b) for b in boxes]
+        items += [(float(np.linalg.norm(b.middle - camera.position)), -1, b) for b in boxes]
         alone = np.zeros(len(people))
         for _, p, item in sorted(items, key=lambda i: -i[0]):
             if item is not None:
@@ -147,7 +143,7 @@ def _render(rng, camera, world, pixels, depth, people, place, boxes):
         frames[t] = cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
     keypoints = np.concatenate([pixels / [width, height], seen[..., None]], -1).astype(np.float32)
     bare = Painter(base, camera, light)
-    for item in sorted(boxes, key=lambda b: -np.linalg.norm(b.middle - camera.position) - b.under):
+    for item in sorted(boxes, key=lambda b: -np.linalg.norm(b.middle - camera.position)):
         bare.block(item)
     return keypoints, visible, frames, np.clip(table[bare.luma] * sunlit, 0, 255).astype(np.uint8)
 

@@ -40,30 +40,9 @@ class Cast:
 
 # What people do when nothing happens. Much of it goes down without being a fall.
 _ORDINARY = {
-    "walk": 0.31, "hurry": 0.08, "stand": 0.15, "loiter": 0.09, "smoke": 0.08, "bend": 0.09, "crouch": 0.04, "kneel": 0.03,
-    "sit": 0.08, "lie": 0.05,
+    "walk": 0.32, "hurry": 0.08, "stand": 0.16, "loiter": 0.1, "smoke": 0.08, "bend": 0.09, "crouch": 0.05, "sit": 0.08,
+    "lie": 0.04,
 }  # fmt: skip
-
-
-_LOW = ("bend", "crouch", "kneel", "sit", "lie")
-
-
-def _bed(rng: np.random.Generator) -> float:
-    """How high in metres one lies: on a bed or a couch, or (0) on the ground."""
-    return rng.uniform(0.3, 0.65) if rng.random() < 0.6 else 0.0
-
-
-def _lower(actor: Actor, kind: str, ticks: int, most: int) -> Actor:
-    """Goes down at will, at any pace: to the ground and up again within about `most`, or to sit or lie for `ticks`."""
-    rng = actor.rng
-    if kind == "bend":
-        return actor.stay(kind, max(8, min(int(rng.integers(8, 40)), most)), "stand")
-    if kind in ("crouch", "kneel"):
-        down, up = int(rng.integers(3, 14)), int(rng.integers(4, 14))
-        return actor.dip(kind, down, max(2, min(int(rng.integers(2, 30)), most - down - up)), up, "stand")
-    # Beds are for those who stay in them: nobody is left standing or falling on one.
-    bed = _bed(rng) if kind == "lie" and actor.now + ticks >= actor.ticks else 0
-    return actor.settle(kind, min(int(rng.integers(6, 24)), max(most, 6)), ticks, bed=bed)
 
 
 def _idle(actor: Actor, until: int) -> Actor:
@@ -74,8 +53,10 @@ def _idle(actor: Actor, until: int) -> Actor:
         kind = str(rng.choice(list(_ORDINARY), p=list(_ORDINARY.values())))
         if kind in ("walk", "hurry"):
             actor.walk(span, rng.uniform(1.5, 2.4) if kind == "hurry" else None)
-        elif kind in _LOW:
-            _lower(actor, kind, max(span, 15), left)
+        elif kind in ("bend", "crouch"):
+            actor.stay(kind, int(rng.integers(10, 25)), "stand")
+        elif kind in ("sit", "lie"):
+            actor.settle(kind, int(rng.integers(8, 22)), max(span, 15))
         else:
             actor.stay(kind, span)
     return actor
@@ -86,7 +67,7 @@ def _bystander(cast: Cast) -> list[Actor]:
     if kind == "sit":
         actor.stay("sit", cast.moment(0.4, 1.0))
     elif kind == "bed":
-        actor.stay("lie", cast.ticks, bed=_bed(cast.rng))
+        actor.stay("lie", cast.ticks)
     elif kind == "rise":
         actor.stay("lie", cast.moment(0.1, 0.5), back=True).stay("rise", int(cast.rng.integers(15, 30)), "stand")
     return [_idle(actor, cast.ticks)]
@@ -105,16 +86,17 @@ def calm(cast: Cast) -> list[Actor]:
         return _bystander(cast)
     actor, rng = cast.actor(), cast.rng
     _idle(actor, cast.moment(0.1, 0.6))
-    kind = str(rng.choice(_LOW, p=[0.22, 0.14, 0.08, 0.3, 0.26]))
-    return [_idle(_lower(actor, kind, cast.ticks, cast.ticks), cast.ticks)]
+    kind = str(rng.choice(["sit", "lie", "bend", "crouch"], p=[0.35, 0.25, 0.25, 0.15]))
+    if kind in ("sit", "lie"):
+        actor.settle(kind, int(rng.integers(8, 22)), cast.ticks)
+    else:
+        actor.stay(kind, int(rng.integers(10, 25)), "stand")
+    return [_idle(actor, cast.ticks)]
 
 
 def fall(cast: Cast) -> list[Actor]:
-    """Someone falls while walking or standing, or off a chair."""
-    actor, begin = cast.actor(), cast.moment(0.15, 0.75)
-    if cast.rng.random() < 0.25:
-        return [_down(actor.stay("sit", begin), backwards=False if cast.rng.random() < 0.5 else None)]
-    return [_down(_idle(actor, begin))]
+    """Someone falls while walking or standing."""
+    return [_down(_idle(cast.actor(), cast.moment(0.15, 0.75)))]
 
 
 def fight(cast: Cast) -> list[Actor]:
