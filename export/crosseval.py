@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import part_of, source_of
 from ruyicam.cloud.training.config import RunConfig
-from ruyicam.cloud.training.crossval import Job, Pooled, curve, fold_jobs, gate, pool, run_jobs, summary
+from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, curve, fold_jobs, gate, pool, run_jobs, summary
 from ruyicam.cloud.training.report import draw_curve, draw_learning
 
 from .options import PEER
@@ -121,9 +121,8 @@ class CrossEval:
         return curves
 
     def _part_jobs(self, share: float) -> list[Job]:
-        phases = tuple(p.model_copy(update={"epochs": round(p.epochs / share)}) if p.clips else p for p in self.config.phases)
-        jobs = self._jobs(f"part-{share:.2f}", self.config.model_copy(update={"phases": phases}), self.init, self.seeds)
-        return [replace(j, train=part_of(j.train, share, i)) for i, j in enumerate(jobs)]
+        jobs = self._jobs(f"part-{share:.2f}", self.config, self.init, self.seeds)
+        return [as_many_steps(j, part_of(j.train, share, i)) for i, j in enumerate(jobs)]
 
     def _tier_by_tier(self, workers: int, progress: Progress, source: str) -> dict:
         """Every tier trained for itself, with as many steps as the family: scores, agreement, and what it costs."""

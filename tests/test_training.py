@@ -14,16 +14,16 @@ import torch
 from made import SMALL, write_clip
 
 from ruyicam.cloud.data.batches import Mixed, collate
-from ruyicam.cloud.data.clips import find_clips
-from ruyicam.cloud.data.groups import folds, scene_of
+from ruyicam.cloud.data.clips import Clip, find_clips
+from ruyicam.cloud.data.groups import folds, part_of, scene_of, source_of
 from ruyicam.cloud.data.store import Store, Windows
 from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
-from ruyicam.cloud.training.crossval import Pooled, gate
+from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, gate
 from ruyicam.cloud.training.losses import LABELS, Trainee
-from ruyicam.cloud.training.trainer import train
+from ruyicam.cloud.training.trainer import steps_of, train
 from ruyicam.cloud.training.validate import Said
 
 TRAIN = TrainConfig(scenes=50, views=3, threads=1, warmup_steps=2)
@@ -320,6 +320,35 @@ def test_folds_share_no_scene(shared_clips):
         scenes = [{scene_of(clips[i].path.resolve()) for i in side} for side in (part, test)]
         assert not scenes[0] & scenes[1] and len(part) + len(test) == 240
         assert 0.3 < np.mean([clips[i].label == "fight" for i in test]) < 0.7
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_part_of_the_clips_is_as_large_as_it_is_called(shared_clips, share):
+    """Scenes with clips of several labels count for each of them, and nothing is left without any clip."""
+    folders = [shared_clips / s / p for s in ("surveillance", "falls") for p in ("train", "val")]
+    clips = find_clips(folders, ("normal", "fight", "fall"))
+    kinds = {(source_of(c.path), c.label) for c in clips}
+    for seed in range(8):
+        part = part_of(clips, share, seed)
+        assert abs(len(part) - share * len(clips)) < 0.05 * len(clips), seed
+        assert {(source_of(c.path), c.label) for c in part} == kinds
+        scenes = {scene_of(c.path.resolve()) for c in part}
+        assert part == [c for c in clips if scene_of(c.path.resolve()) in scenes]
+    assert len({tuple(part_of(clips, share, seed)) for seed in range(4)}) == 4
+
+
+def test_a_part_of_the_clips_is_trained_on_for_as_many_steps(tmp_path):
+    clips = [Clip(tmp_path / f"set/train/normal/{i}.mp4", "normal") for i in range(203)]
+    phases = (PhaseConfig(name="scenes", epochs=8, scenes=32), PhaseConfig(name="clips", epochs=25, clips=32, scenes=8))
+    config = RunConfig(model=SMALL, train=TRAIN, phases=phases)
+    job = Job(tmp_path, config, None, None, clips, [], [], tmp_path)
+    for count in (203, 108, 54, 20):
+        part = as_many_steps(job, clips[:count])
+        before, after = (
+            p.epochs * steps_of(p, len(j.train), 0) for j in (job, part) for p in j.config.phases if p.name == "clips"
+        )
+        assert part.train == clips[:count] and abs(after - before) <= 4
+        assert part.config.phases[0] == phases[0]
 
 
 def test_a_gate_lets_through_what_reaches_its_threshold():

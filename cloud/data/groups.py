@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +40,27 @@ def folds(clips: list[Clip], count: int, seed: int) -> list[tuple[np.ndarray, np
 
 
 def part_of(clips: list[Clip], share: float, seed: int) -> list[Clip]:
-    """About `share` of the clips of every source and label, whole scenes of them, in their order."""
+    """As near to `share` of the clips of every source and label as whole scenes come, in their order; none goes without."""
     rng = np.random.default_rng([19, seed])
     groups = [scene_of(c.path.resolve()) for c in clips]
     kinds = [f"{source_of(c.path)} {c.label}" for c in clips]
+    held: dict[str, Counter[str]] = {}
+    for group, kind in zip(groups, kinds, strict=True):
+        held.setdefault(group, Counter())[kind] += 1
+    missing = {kind: share * n for kind, n in Counter(kinds).items()}
     kept: set[str] = set()
-    for kind in sorted(set(kinds)):
-        scenes = sorted({g for g, k in zip(groups, kinds, strict=True) if k == kind})
-        wanted, have = share * kinds.count(kind), 0
-        for scene in rng.permutation(scenes):
-            if have >= wanted:
-                break
-            kept.add(str(scene))
-            have += sum(g == scene and k == kind for g, k in zip(groups, kinds, strict=True))
+
+    def keep(scene: str) -> None:
+        kept.add(scene)
+        for kind, n in held[scene].items():
+            missing[kind] -= n
+
+    for scene in rng.permutation(sorted(held)).tolist():
+        # Most scenes have clips of several labels, so what one brings counts for all of them.
+        if sum(abs(missing[kind]) - abs(missing[kind] - n) for kind, n in held[scene].items()) > 0:
+            keep(scene)
+    for kind in sorted(missing):
+        having = [scene for scene in sorted(held) if kind in held[scene]]
+        if not kept.intersection(having):
+            keep(min(having, key=lambda scene: held[scene].total()))
     return [c for c, g in zip(clips, groups, strict=True) if g in kept]

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import folds, source_of
 from ruyicam.cloud.files import write_whole
 
-from .config import RunConfig
+from .config import PhaseConfig, RunConfig
 from .metrics import agreement, spread, tier_scores
 from .report import KEPT, accuracy_against_bits
-from .trainer import HISTORY, STATE, train
+from .trainer import HISTORY, STATE, steps_of, train
 from .validate import Said, open_plain, say
 
 
@@ -135,6 +135,19 @@ def fold_jobs(
             parts = [[clips[i] for i in part] for part in (train_part, test_part)]
             jobs.append(Job(out / f"seed-{seed}-fold-{k}", own, init, detector, *parts, extra, cache, first))
     return jobs
+
+
+def as_many_steps(job: Job, part: list[Clip]) -> Job:
+    """The job with fewer clips, and as many more epochs as make up for the steps that an epoch has less."""
+
+    def longer(phase: PhaseConfig) -> PhaseConfig:
+        if not phase.clips:
+            return phase
+        before, after = (steps_of(phase, len(clips), 0) for clips in (job.train, part))
+        return phase.model_copy(update={"epochs": round(phase.epochs * before / after)})
+
+    config = job.config.model_copy(update={"phases": tuple(longer(p) for p in job.config.phases)})
+    return replace(job, config=config, train=part)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class _Progress:
         self.epoch = state["epoch"]
 
 
-def _steps(phase: PhaseConfig, clips: int, scenes: int) -> int:
+def steps_of(phase: PhaseConfig, clips: int, scenes: int) -> int:
+    """Steps of one epoch of a phase, with so many clips and scenes to learn from."""
     return math.ceil(clips / phase.clips) if phase.clips else math.ceil(scenes / phase.scenes)
 
 
@@ -182,7 +183,7 @@ def train(
     )
     model, optimizer = accelerator.prepare(trainee, optimizer)
     ema = Ema(model, t.ema)
-    plan = [(p, _steps(p, len(clips), len(scenes) if scenes else 0)) for p in phases]
+    plan = [(p, steps_of(p, len(clips), len(scenes) if scenes else 0)) for p in phases]
     epochs = [(p, steps, e) for p, steps in plan for e in range(p.epochs)]
     # Counted over all phases, so that one that begins from `init` draws the same random numbers as in the whole run.
     left_out = sum(p.epochs for p in config.phases) - len(epochs)
