@@ -13,6 +13,9 @@ from made import SMALL
 
 pytest.importorskip("trl", reason="the extra 'rl' is not installed")
 
+from transformers import GenerationConfig
+
+from ruyicam.cloud.bppo.generation import generate
 from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
 from ruyicam.cloud.bppo.start import small_model, supervised_start
 from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
@@ -100,6 +103,9 @@ def test_the_reporter_says_what_the_head_says():
     inputs = words([prompt_of(i, q) for i, q in enumerate(asked)], padding=True, return_tensors="pt")
     assert inputs["attention_mask"][0].sum() < inputs["attention_mask"][1].sum()
     said = reporter.generate(**inputs, do_sample=False, max_new_tokens=20, pad_token_id=0)[:, inputs["input_ids"].shape[1] :]
+    config = GenerationConfig(max_new_tokens=20, eos_token_id=words.eos_token_id, pad_token_id=0)
+    parts = generate(reporter, 3, inputs["input_ids"], inputs["attention_mask"], config)
+    assert torch.equal(parts[:, inputs["input_ids"].shape[1] :], said)
     for i, question in enumerate(asked):
         wanted = head._decode(windows[i : i + 1], question, None, 20)[0][0]
         assert said[i].tolist()[: len(wanted)] == wanted
@@ -148,9 +154,11 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def test_a_supervised_start_learns_the_demonstrations(tmp_path):
+def test_a_supervised_start_learns_the_demonstrations(tmp_path, capfd):
     task, words = Arithmetic(terms=2), arithmetic_tokenizer()
     supervised_start(task, words, tmp_path, examples=64, epochs=40)
+    # That is where the command's own JSON goes.
+    assert capfd.readouterr().out == ""
     model, words = load(tmp_path)
     text = [words(e.prompt + e.demonstration, return_tensors="pt")["input_ids"] for e in task.examples("train", 16)]
 

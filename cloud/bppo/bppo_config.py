@@ -54,6 +54,12 @@ class BPPOConfig(GRPOConfig):
             incorrect response. `"none"`: all at once. Responses that are not sampled enter no mean, deviation or update.
         first_round (`int`, *optional*):
             Responses of a round; must divide `num_generations`. Default: half of them.
+
+        > Parameters that control how they are sampled
+
+        compact_every (`int`, *optional*, defaults to `16`):
+            Tokens after which responses that have ended leave the batch, where transformers' `generate` samples text (not with
+            vLLM, continuous batching, images, FSDP or DeepSpeed). Responses are drawn in another order then; `0`: never.
     """
 
     selection: str = field(
@@ -73,6 +79,9 @@ class BPPOConfig(GRPOConfig):
     prefix_tokens: int = field(default=32, metadata={"help": "Tokens of a response for prefix='tokens'."})
     schedule: str = field(default="decided", metadata={"help": "When sampling stops early: 'decided', 'pair', 'none'."})
     first_round: int | None = field(default=None, metadata={"help": "Responses of a sampling round; default: half of them."})
+    compact_every: int = field(
+        default=16, metadata={"help": "Tokens after which responses that have ended leave the batch; 0: never."}
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -84,6 +93,8 @@ class BPPOConfig(GRPOConfig):
             raise ValueError(f"prefix_ratio is {self.prefix_ratio}, expected above 0 and at most 1")
         if self.prefix_tokens < 1:
             raise ValueError(f"prefix_tokens is {self.prefix_tokens}, expected at least 1")
+        if self.compact_every < 0:
+            raise ValueError(f"compact_every is {self.compact_every}, expected 0 or more")
         if self.prefix == "shorter" and self.selection == "all":
             raise ValueError(
                 "prefix='shorter' compares a pair, which selection='all' does not make; expected another of the two"

@@ -18,6 +18,7 @@ from trl.trainer.utils import (
 
 from .bppo_config import BPPOConfig
 from .clock import StepClock
+from .generation import Compacting
 from .selection import choose_pairs, class_weights, classes, prefix_lengths
 
 # What a batch has per token of a response, and is cut to the prefix.
@@ -48,7 +49,7 @@ _IMAGES = (
 _BY_TOKENS = ("dapo", "cispo", "vespo")
 
 
-class BPPOTrainer(StepClock, GRPOTrainer):
+class BPPOTrainer(StepClock, Compacting, GRPOTrainer):
     """
     Trainer for Binary Prefix Policy Optimization (arXiv 2605.28028).
 
@@ -74,6 +75,7 @@ class BPPOTrainer(StepClock, GRPOTrainer):
         # Bool [local rows]: the responses of the current generation batch that were sampled; None: all.
         self._sampled: torch.Tensor | None = None
         self._rewards: torch.Tensor | None = None
+        self.compact_every = self.args.compact_every
         self._deferring = False
 
     # --- Sampling in rounds -------------------------------------------------------------------------------------------

@@ -24,11 +24,12 @@ from ruyicam.cloud.files import write_whole
 
 from . import BPPOConfig, BPPOTrainer
 from .clock import StepClock
+from .generation import Compacting
 from .tasks import Task
 
 
-class TimedGRPOTrainer(StepClock, GRPOTrainer):
-    """TRL's GRPO, with the time of each step split as BPPO's is."""
+class TimedGRPOTrainer(StepClock, Compacting, GRPOTrainer):
+    """TRL's GRPO, sampled and timed as BPPO is."""
 
 
 class RLConfig(BaseModel):
@@ -49,6 +50,7 @@ class RLConfig(BaseModel):
     bf16: bool = False
     gradient_checkpointing: bool = False
     save_every: int = Field(50, ge=1, description="steps between checkpoints")
+    compact_every: int = Field(16, ge=0, description="tokens after which responses that have ended leave the batch; 0: never")
     # BPPO
     selection: Literal["shortest", "random", "longest", "all"] = "shortest"
     pair_weight: Literal["sample", "class"] = "class"
@@ -166,6 +168,7 @@ def make_trainer(
         callbacks=[history],
         peft_config=peft_config,
     )
+    trainer.compact_every = config.compact_every
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM, TrainerCallback, set_seed
+from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from .tasks import Task
@@ -63,6 +64,8 @@ def supervised_start(
         seed=seed,
     )
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=words, callbacks=callbacks)
+    # It prints to the standard output, which is the command's.
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     words.save_pretrained(out)
     model.save_pretrained(out)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 
 import cv2
 import torch
 
 
+def end_with_parent() -> None:
+    """Called first in a worker: ends it, whatever it is doing, as soon as the process that started it is gone."""
+
+    def watch() -> None:
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _begin(start: Callable, state: tuple) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     start(*state)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import folds, source_of
+from ruyicam.cloud.data.workers import end_with_parent
 from ruyicam.cloud.files import write_whole
 
 from .config import PhaseConfig, RunConfig
@@ -97,7 +98,7 @@ def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None]
     left = [j for j in jobs if not (j.out / "said.json").exists()]
     first = {j.beginning for j in left if j.beginning and j.beginning.seconds is None}
     of, done = len(jobs) + len(first), len(jobs) - len(left)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         running: dict[Future, Beginning | None] = {pool.submit(_begin, b): b for b in sorted(first, key=lambda b: b.out)}
         running |= {pool.submit(_run, j): None for j in left if j.beginning not in first}
         while running:
