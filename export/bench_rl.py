@@ -28,13 +28,14 @@ ALIKE = 0.01
 ABLATION = {
     "bppo": {},
     "without pair selection": {"selection": "all"},
-    "three quarters as prefix": {"prefix_ratio": 0.75},
+    "half as prefix": {"prefix_ratio": 0.5},
     "without prefix": {"prefix": "full"},
     "without scheduling": {"schedule": "none"},
     "random pair": {"selection": "random"},
     "longest pair": {"selection": "longest"},
     "pair not weighted": {"pair_weight": "sample"},
     "rounds until a pair": {"schedule": "pair", "first_round": 4},
+    "ended responses stay": {"compact_every": 0},
 }
 
 

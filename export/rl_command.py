@@ -73,20 +73,23 @@ def rl(
     algorithm: Annotated[str, typer.Option(help="bppo, or grpo (TRL's own)")] = "bppo",
     data: Annotated[Path | None, typer.Option(help="gsm8k: folder of train.jsonl and test.jsonl")] = None,
     steps: Annotated[int, typer.Option(help="optimiser steps", min=1)] = 100,
-    prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 8,
-    samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 16,
+    prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 16,
+    samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 8,
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
     warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
     selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
     pair_weight: Annotated[str, typer.Option(help="bppo: class or sample")] = "class",
     prefix: Annotated[str, typer.Option(help="bppo: ratio, shorter or full")] = "ratio",
-    prefix_ratio: Annotated[float, typer.Option(help="bppo: share of a response that is updated on")] = 0.5,
+    prefix_ratio: Annotated[float, typer.Option(help="bppo: share of a response that is updated on")] = 0.75,
     schedule: Annotated[str, typer.Option(help="bppo: decided, pair or none")] = "decided",
     first_round: Annotated[int | None, typer.Option(help="bppo: responses of a round; default: half of them")] = None,
     relative: Annotated[
         bool, typer.Option("--relative", help="bppo: correct is above the group's mean, not the task's threshold")
     ] = False,
+    compact_every: Annotated[
+        int, typer.Option(help="tokens after which responses that have ended leave the batch; 0: never", min=0)
+    ] = 16,
     scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,

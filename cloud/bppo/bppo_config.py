@@ -41,7 +41,7 @@ class BPPOConfig(GRPOConfig):
         prefix (`str`, *optional*, defaults to `"ratio"`):
             `"ratio"`: the first `prefix_ratio` of each response; `"tokens"`: its first `prefix_tokens`; `"shorter"`: as many
             tokens of both of a pair, `prefix_ratio` of the shorter one; `"full"`: all of it.
-        prefix_ratio (`float`, *optional*, defaults to `0.5`):
+        prefix_ratio (`float`, *optional*, defaults to `0.75`):
             In (0, 1]; rounded up to whole tokens, at least one.
         prefix_tokens (`int`, *optional*, defaults to `32`):
             At least 1.
@@ -75,7 +75,7 @@ class BPPOConfig(GRPOConfig):
     prefix: str = field(
         default="ratio", metadata={"help": "What is updated of a response: 'ratio', 'tokens', 'shorter', 'full'."}
     )
-    prefix_ratio: float = field(default=0.5, metadata={"help": "Share of a response for prefix='ratio' and 'shorter'."})
+    prefix_ratio: float = field(default=0.75, metadata={"help": "Share of a response for prefix='ratio' and 'shorter'."})
     prefix_tokens: int = field(default=32, metadata={"help": "Tokens of a response for prefix='tokens'."})
     schedule: str = field(default="decided", metadata={"help": "When sampling stops early: 'decided', 'pair', 'none'."})
     first_round: int | None = field(default=None, metadata={"help": "Responses of a sampling round; default: half of them."})

@@ -38,8 +38,8 @@ class RLConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     algorithm: Literal["bppo", "grpo"] = "bppo"
     steps: int = Field(100, ge=1)
-    prompts: int = Field(8, ge=1, description="prompts of a step")
-    samples: int = Field(16, ge=2, description="responses of a group")
+    prompts: int = Field(16, ge=1, description="prompts of a step")
+    samples: int = Field(8, ge=2, description="responses of a group")
     micro_batch: int = Field(32, ge=1, description="responses of one forward pass")
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(0, ge=0)
@@ -55,7 +55,7 @@ class RLConfig(BaseModel):
     selection: Literal["shortest", "random", "longest", "all"] = "shortest"
     pair_weight: Literal["sample", "class"] = "class"
     prefix: Literal["ratio", "tokens", "shorter", "full"] = "ratio"
-    prefix_ratio: float = Field(0.5, gt=0, le=1)
+    prefix_ratio: float = Field(0.75, gt=0, le=1)
     schedule: Literal["decided", "pair", "none"] = "decided"
     first_round: int | None = Field(None, ge=1)
     relative: bool = Field(False, description="correct is above the group's mean, instead of the task's threshold")
