@@ -117,6 +117,15 @@ def test_what_cannot_be_done_in_parts_is_done_as_ever(extra):
     assert torch.equal(generate(model, 2, **inputs, generation_config=how(**extra)), expected)
 
 
+def test_models_that_keep_something_else_of_the_past_generate_as_ever(monkeypatch):
+    model, inputs = decoder(), prompts()
+    expected = model.generate(**inputs, generation_config=how())
+    monkeypatch.setattr(type(model), "_supports_default_dynamic_cache", lambda self: False)
+    seen = batches(model)
+    assert torch.equal(generate(model, 2, **inputs, generation_config=how()), expected)
+    assert set(seen) == {ROWS}
+
+
 def test_the_model_is_left_as_it_was():
     model = decoder()
     with pytest.raises(RuntimeError, match="out"), compacting(model, 4):

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import GenerateDecoderOnlyOutput
 
 # What transformers calls the keys and values of the tokens so far; the name has changed.
@@ -22,8 +23,19 @@ _NOT_IN_PARTS = (
     "max_time",
     "stop_strings",
     "prompt_lookup_num_tokens",
+    "penalty_alpha",
+    "dola_layers",
+    "guidance_scale",
     "cache_implementation",
 )
+
+
+def _cache_of(model: PreTrainedModel) -> DynamicCache | None:
+    """An empty one whose rows can be taken out; None for models that keep something else of the past."""
+    if not model._supports_default_dynamic_cache():
+        return None
+    cache = DynamicCache(config=model.config.get_text_config())
+    return cache if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers) else None
 
 
 def _in_parts(config: GenerationConfig | None, others: dict) -> bool:
@@ -53,16 +65,17 @@ def generate(
 
     input_ids, attention_mask: int64 [N, P], padded on the left. Returns int64 [N, P + T], T the length of the longest response,
     the others padded behind their end token: greedy responses are `model.generate`'s, sampled ones are drawn in another order.
-    Where it cannot be done in parts (beams, stop strings, inputs beside these, ...) `model.generate` does it as ever.
+    Where it cannot be done in parts (beams, stop strings, inputs beside these, linear attention, ...)
+    `model.generate` does it as ever.
     """
     whole = type(model).generate
-    if not _in_parts(generation_config, others):
+    cache = _cache_of(model) if _in_parts(generation_config, others) else None
+    if cache is None:
         return whole(model, input_ids=input_ids, attention_mask=attention_mask, generation_config=generation_config, **others)
     config = copy.deepcopy(generation_config)
     rows, prompt = input_ids.shape
     out = input_ids.new_full((rows, prompt + config.max_new_tokens), config.pad_token_id)
     ends = torch.as_tensor(config.eos_token_id, device=input_ids.device)
-    cache = DynamicCache(config=model.config.get_text_config())
     going, said, mask, length = torch.arange(rows, device=input_ids.device), input_ids, attention_mask, prompt
     while len(going) and length < out.shape[1]:
         config.max_new_tokens = min(every, out.shape[1] - length)
