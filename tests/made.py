@@ -93,3 +93,11 @@ def statement(**changes) -> dict:
                   "mu": bounds.mu(2, plan.clip, plan.sigma)},
         "camera_total": {"releases": 5, "bits": 7.0, "mu": 1.0},
     } | changes  # fmt: skip
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

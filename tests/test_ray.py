@@ -7,11 +7,11 @@ import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from made import alive
 from service import check_whole
 from test_end_to_end import RUYICAM, one_line
 
@@ -119,14 +119,6 @@ def test_a_cluster_that_the_service_has_started_ends_with_it(signed, made_clip, 
     while any(map(alive, started)) and time.monotonic() < until:
         time.sleep(0.1)
     assert len(started) > 5 and not any(map(alive, started))
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_processes_are_found_while_threads_come_and_go():

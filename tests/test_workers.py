@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from made import alive
 
 from ruyicam.cloud.data.workers import in_processes
 
@@ -39,14 +39,6 @@ def fail(number: int) -> None:
         raise ValueError("number 1")
 
 
-def goes_on(pid: int) -> bool:
-    """Whether there is such a process, and it is not one that only waits to be buried."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def soon(what, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not what() and time.monotonic() < end:
@@ -73,5 +65,5 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
     finally:
         parent.send_signal(how)
         parent.wait(20)
-    assert soon(lambda: not any(map(goes_on, workers)), 20)
+    assert soon(lambda: not any(map(alive, workers)), 20)
     assert len(list(tmp_path.glob("[0-9]"))) == 2

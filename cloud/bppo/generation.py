@@ -10,10 +10,9 @@ from functools import partial
 import torch
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-from transformers.generation import GenerateDecoderOnlyOutput
 
-# What transformers calls the keys and values of the tokens so far; the name has changed.
-_CACHE = "cache" if "cache" in GenerateDecoderOnlyOutput.__dataclass_fields__ else "past_key_values"
+from ruyicam.cloud.family.text import CACHE
+
 # What counts from where `generate` began, ends a response without an end token, or needs a cache of another kind.
 _NOT_IN_PARTS = (
     "min_new_tokens",
@@ -79,7 +78,7 @@ def generate(
     going, said, mask, length = torch.arange(rows, device=input_ids.device), input_ids, attention_mask, prompt
     while len(going) and length < out.shape[1]:
         config.max_new_tokens = min(every, out.shape[1] - length)
-        more = whole(model, input_ids=said, attention_mask=mask, generation_config=config, **{_CACHE: cache})
+        more = whole(model, input_ids=said, attention_mask=mask, generation_config=config, **{CACHE: cache})
         more = more if isinstance(more, torch.Tensor) else more.sequences
         out[going, : more.shape[1]] = more
         goes_on = ~torch.isin(more[:, length:], ends).any(1)

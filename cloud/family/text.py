@@ -14,8 +14,8 @@ from .config import FamilyConfig
 from .trunk import decoder_config
 from .vocabulary import END, LONGEST_WHY, REPORT, Report, report_pattern, tokenizer
 
-# transformers 5.24 renamed it.
-_CACHE = "cache" if "cache" in inspect.signature(Qwen3Model.forward).parameters else "past_key_values"
+# What transformers calls the keys and values of the tokens so far; 5.24 renamed it.
+CACHE = "cache" if "cache" in inspect.signature(Qwen3Model.forward).parameters else "past_key_values"
 # Longer than any report in tokens: a sign may follow each word, and what comes before them is short.
 _LONGEST = 2 * LONGEST_WHY + 40
 
@@ -76,7 +76,7 @@ class TextHead(nn.Module):
             attention_mask=mask.expand(len(x), 1, -1, -1),
             position_ids=torch.arange(total, device=x.device).expand(len(x), -1),
             use_cache=True,
-            **{_CACHE: cache},
+            **{CACHE: cache},
         )
         states = [index.get_initial_state()] * len(x) if index else None
         said: list[list[int]] = [[] for _ in range(len(x))]
@@ -104,7 +104,7 @@ class TextHead(nn.Module):
                 break
             x = self.decoder.model.embed_tokens(best.indices[:, None])
             at = torch.full((len(x), 1), cache.get_seq_length(), device=x.device)
-            out = self.decoder.model(inputs_embeds=x, position_ids=at, use_cache=True, **{_CACHE: cache})
+            out = self.decoder.model(inputs_embeds=x, position_ids=at, use_cache=True, **{CACHE: cache})
         return said, sure
 
     def answer(self, hidden: torch.Tensor, question: str) -> list[str]:
