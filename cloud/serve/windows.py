@@ -72,12 +72,12 @@ class WindowQueue:
         self.store, self.window, self.stride, self.idle_s, self.quiet = store, window, stride, idle_s, quiet
         self.turn = Turn(store)
         self._turns = 0
-        self._opened = time.monotonic()
+        self._asked: float | None = None
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
     def pending(self, bundles: Collection[str], limit: int = 128) -> list[PendingWindow]:
-        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent. Nothing while
-        another service reads.
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent since the first
+        call, which a service makes once it listens. Nothing while another service reads.
 
         bundles: ids of the bundles whose boots count; others wait until their bundle is known.
         """
@@ -89,8 +89,10 @@ class WindowQueue:
             self._last.clear()
         last = self.window - 1
         due = or_(Boot.newest >= Boot.next_start + last, Boot.ended.is_(True))
-        # While the server was away no camera could be heard.
-        if time.monotonic() >= self._opened + self.idle_s:
+        # While the server was away, or still loading its model, no camera could be heard.
+        now = time.monotonic()
+        self._asked = now if self._asked is None else self._asked
+        if now >= self._asked + self.idle_s:
             due = or_(due, Boot.seen_at <= time.time() - self.idle_s)
         # Who waits longest comes first; one that sends what it kept during an outage waits no longer than others can.
         most, waits = self.window + 2 * self.stride, Boot.newest - Boot.next_start
