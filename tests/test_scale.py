@@ -70,6 +70,21 @@ def test_who_lost_the_turn_unknowingly_writes_nothing(url):
     assert (event.windows, event.last_tick) == (2, 49)
 
 
+def test_silence_counts_from_when_the_database_is_back(url):
+    """Without it no camera could be heard, and every one looks as if it had fallen silent."""
+    PacketLog(Store(url)).add([of("a", n) for n in range(24)])
+    queue = WindowQueue(Store(url), 40, 10, 0.3, "quiet")
+    for _ in range(2):
+        assert queue.pending([BUNDLE]) == []
+        time.sleep(0.4)
+        # Its session ends with the database.
+        queue.turn.give_back()
+    assert queue.pending([BUNDLE]) == []
+    time.sleep(0.4)
+    (rest,) = queue.pending([BUNDLE])
+    assert rest.final and rest.end == 23
+
+
 def test_on_sqlite_there_is_nobody_else(tmp_path):
     turn = Turn(Store(f"sqlite:///{tmp_path / 'a.db'}"))
     assert turn.held and turn.mine()

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from ruyicam.cloud.serve.packets import PacketLog
 from ruyicam.cloud.serve.store import Store, with_driver
 from ruyicam.cloud.serve.tables import Base
-from ruyicam.cloud.serve.windows import Seen, WindowQueue
+from ruyicam.cloud.serve.windows import Seen, Verdict, WindowQueue
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -55,3 +55,21 @@ def test_silence_counts_from_when_the_server_listens(tmp_path):
     time.sleep(0.4)
     (rest,) = queue.pending([bundle])
     assert rest.final and rest.end == 40
+
+
+def test_a_boot_that_fell_silent_at_once_may_go_on(tmp_path):
+    """Its first full window takes the place of the tail that was read."""
+    store, bundle = Store(f"sqlite:///{tmp_path / 'server.db'}"), (b"b" * 16).hex()
+    log, queue = PacketLog(store), WindowQueue(store, 40, 10, 0.01, "normal")
+    log.add([of("c", n) for n in range(24)])
+    assert queue.pending([bundle]) == []
+    time.sleep(0.05)
+    for end, final in ((23, True), (39, False)):
+        (window,) = queue.pending([bundle])
+        assert (window.start, window.end, window.final) == (0, end, final)
+        queue.conclude([window], [Seen([Verdict("edge", "fall", None, None), Verdict("cloud-l", "fall", 0.5, None)])])
+        read = store.windows(store.boot(window.boot_id), 9)
+        assert {(w.tier, w.start, w.end) for w in read} == {("edge", 0, end), ("cloud-l", 0, end)} and len(read) == 2
+        log.add([of("c", n) for n in range(24, 40)])
+    (event,) = store.events()
+    assert (event.first_tick, event.last_tick) == (0, 39)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from .scale.turn import Turn
 from .store import Store
@@ -72,12 +72,13 @@ class WindowQueue:
         self.store, self.window, self.stride, self.idle_s, self.quiet = store, window, stride, idle_s, quiet
         self.turn = Turn(store)
         self._turns = 0
-        self._asked: float | None = None
+        self._since: float | None = None  # when cameras could be heard again, by the monotonic clock
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
     def pending(self, bundles: Collection[str], limit: int = 128) -> list[PendingWindow]:
-        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent since the first
-        call, which a service makes once it listens. Nothing while another service reads.
+        """The next unread window of each boot: a full one, or the last of a boot that ended or fell silent. Nothing while
+        another service reads. Silence counts from the first call, which a service makes once it listens, and from when it has
+        its turn back, which it loses with the database.
 
         bundles: ids of the bundles whose boots count; others wait until their bundle is known.
         """
@@ -85,14 +86,14 @@ class WindowQueue:
             return []
         if self._turns != self.turn.count:
             # Meanwhile others have written.
-            self._turns = self.turn.count
+            self._turns, self._since = self.turn.count, None
             self._last.clear()
         last = self.window - 1
         due = or_(Boot.newest >= Boot.next_start + last, Boot.ended.is_(True))
-        # While the server was away, or still loading its model, no camera could be heard.
+        # While the server or its database was away no camera could be heard.
         now = time.monotonic()
-        self._asked = now if self._asked is None else self._asked
-        if now >= self._asked + self.idle_s:
+        self._since = now if self._since is None else self._since
+        if now >= self._since + self.idle_s:
             due = or_(due, Boot.seen_at <= time.time() - self.idle_s)
         # Who waits longest comes first; one that sends what it kept during an outage waits no longer than others can.
         most, waits = self.window + 2 * self.stride, Boot.newest - Boot.next_start
@@ -146,6 +147,11 @@ class WindowQueue:
                 for v in what.verdicts
             ]
             if rows:
+                # Where a boot fell silent before its first window was full, and then went on, its tail began there, too.
+                of = Window.camera_id == bindparam("c"), Window.boot_id == bindparam("b"), Window.end < bindparam("e")
+                firsts = [{"c": row["camera_id"], "b": row["boot_id"], "e": row["end"]} for row in rows if row["start"] == 0]
+                if firsts:
+                    connection.execute(delete(Window).where(Window.start == 0, *of), firsts)
                 connection.execute(self.store.insert_new(Window), rows)
             # One reader at a time, so that what it knows of events holds.
             book = _EventBook(connection, self._last)
