@@ -56,7 +56,7 @@ class Bench:
             return kept
         model = copy.deepcopy(self.model)
         history = History(None, lambda row: step(row["step"]))
-        trainer = make_trainer(config, self.task, model, self.words, self.out, 4000, history, logs=False)
+        trainer = make_trainer(config, self.task, model, self.words, self.out, history, logs=False)
         trainer.train()
         result = {"config": own, "rows": history.rows, "test": evaluate(self.task, model, self.words, self.tests)}
         write_whole(path, json.dumps(result))

@@ -77,6 +77,9 @@ def rl(
     samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 8,
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-4,
+    loss: Annotated[
+        str, typer.Option(help="TRL's loss_type: dapo (tokens weigh alike), grpo (responses do), bnpo or dr_grpo")
+    ] = "dapo",
     warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
     selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
     pair_weight: Annotated[str, typer.Option(help="bppo: class or sample")] = "class",
@@ -91,6 +94,9 @@ def rl(
         int, typer.Option(help="tokens after which responses that have ended leave the batch; 0: never", min=0)
     ] = 16,
     scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
+    reads: Annotated[
+        int, typer.Option(help="behaviour: how often each of them is released, with fresh noise and other questions", min=1)
+    ] = 4,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="compute in bfloat16")] = False,
@@ -117,7 +123,7 @@ def rl(
         option = f"--{wrong['loc'][0]}: ".replace("_", "-") if wrong["loc"] else ""
         raise RuyicamError(Exit.USAGE, option + wrong["msg"].removeprefix("Value error, ")) from error
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
-        kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar)
+        kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed)
         before = evaluate(kind, network, words, tests)
         line = bar.add_task(f"{algorithm} on {task}", total=steps)
 
@@ -158,8 +164,12 @@ def load_task(
     out: Path,
     bar: Progress,
     checked: float | None = None,
+    reads: int = 1,
+    seed: int = 0,
 ):
-    """(task, model, tokenizer, what to do with the trained model). checked: as Arithmetic has it; None: as it is there."""
+    """(task, model, tokenizer, what to do with the trained model). checked: as Arithmetic has it, None: as it is there; reads,
+    seed: as Behaviour has them.
+    """
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
     def save(trainer) -> None:
@@ -187,7 +197,7 @@ def load_task(
     from .defaults import default_model
 
     family = load_family(Path(model) if model else default_model())
-    task = Behaviour(family, {"train": scenes, "test": -(-tests // 2)}, cache or default_cache())
+    task = Behaviour(family, {"train": scenes, "test": -(-tests // 2)}, cache or default_cache(), reads=reads, seed=seed)
     line = bar.add_task("scenes", total=None)
     task.prepare(lambda done, of: bar.update(line, completed=done, total=of, description="generating scenes"))
     bar.remove_task(line)

@@ -122,10 +122,11 @@ def test_the_reporter_says_what_the_head_says():
 
 def test_behaviour_reasoning_trains_the_head_alone(tmp_path):
     family = Family(SMALL).eval()
-    task = Behaviour(family, {"train": 6, "test": 4}, tmp_path / "cache")
-    train, test = task.examples("train", 99), task.examples("test", 99)
+    task = Behaviour(family, {"train": 6, "test": 4}, tmp_path / "cache", reads=2)
+    train, test = task.examples("train", 999), task.examples("test", 999)
     assert {e.prompt for e in train}.isdisjoint(e.prompt for e in test)
-    assert sum(e.answer.startswith("{") for e in train) == 6 and sum(e.answer.startswith("{") for e in test) == 4
+    # Six scenes, released twice, as each exit reads them.
+    assert sum(e.answer.startswith("{") for e in train) == 6 * 2 * 3 and sum(e.answer.startswith("{") for e in test) == 4
     assert all(task.reward(e.answer, e.answer) == pytest.approx(1) for e in train + test)
     assert task.reward("yes", "no") == 0
     model, words = task.model()

@@ -45,7 +45,7 @@ class RLConfig(BaseModel):
     warmup_steps: int = Field(0, ge=0)
     decay: Literal["linear", "cosine", "constant_with_warmup"] = Field("linear", description="of the learning rate")
     temperature: float = Field(1.0, gt=0)
-    loss: str = Field("dapo", description="loss_type of TRL")
+    loss: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = Field("dapo", description="loss_type of TRL")
     seed: int = Field(0, ge=0)
     bf16: bool = False
     gradient_checkpointing: bool = False
@@ -151,13 +151,12 @@ def make_trainer(
     model: PreTrainedModel,
     words: PreTrainedTokenizerBase,
     out: Path,
-    prompts: int,
     history: History,
     logs: bool = True,
     peft_config=None,
 ):
-    """The trainer of one run over up to `prompts` of the task's training prompts."""
-    rows = [{"prompt": e.prompt, "answer": e.answer} for e in task.examples("train", prompts)]
+    """The trainer of one run over the task's training prompts."""
+    rows = [{"prompt": e.prompt, "answer": e.answer} for e in task.examples("train", task.train_prompts)]
     kind = BPPOTrainer if config.algorithm == "bppo" else TimedGRPOTrainer
     trainer = kind(
         model,
@@ -179,7 +178,6 @@ def run_rl(
     model: PreTrainedModel,
     words: PreTrainedTokenizerBase,
     out: Path,
-    prompts: int = 4000,
     every: Callable[[dict], bool | None] = lambda row: None,
     peft_config=None,
 ) -> tuple[GRPOTrainer, list[dict]]:
@@ -203,7 +201,7 @@ def run_rl(
     checkpoints = out / "checkpoints"
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     history = History(out / "history.jsonl", every)
-    trainer = make_trainer(config, task, model, words, out, prompts, history, True, peft_config)
+    trainer = make_trainer(config, task, model, words, out, history, True, peft_config)
     trainer.add_callback(TensorBoardCallback(SummaryWriter(str(out / "tensorboard"))))
     trainer.train(resume_from_checkpoint=last)
     return trainer, history.rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ _QUESTIONS = 2
 
 
 class Behaviour(Task):
-    """Reports on, and questions about, generated scenes, from the released (noised) features that one exit reads.
+    """Reports on, and questions about, generated scenes, from the released (noised) features as the exits read them.
 
     Neither the scenes of "train" nor those of "test" were used to train the family.
     """
@@ -34,11 +34,24 @@ class Behaviour(Task):
     name = "behaviour"
     threshold = 0.9
     max_tokens = 112
+    train_prompts = 1_000_000
 
-    def __init__(self, family: Family, scenes: dict[str, int], cache: Path, tier: str | None = None, seed: int = 0):
-        """`scenes`: how many of "train" and "test"; `tier`: default, the deepest exit."""
+    def __init__(
+        self,
+        family: Family,
+        scenes: dict[str, int],
+        cache: Path,
+        tiers: Sequence[str] | None = None,
+        reads: int = 1,
+        seed: int = 0,
+    ):
+        """`scenes`: how many of "train" and "test"; `tiers`: exits that read them, of which the last is tested; default, all.
+
+        reads: how often a training scene is released, each time with fresh noise and, at each exit, with questions of its
+        own; `seed`: of both. The test scenes' are always the same.
+        """
         self.family, self.scenes, self.store = family, scenes, Store(cache, family.config, family.encoder)
-        self.tier, self.seed = tier or list(family.config.trunk.exits)[-1], seed
+        self.tiers, self.reads, self.seed = list(tiers or family.config.trunk.exits), reads, seed
         self._parts: dict[str, tuple[torch.Tensor, list[list[Question]]]] = {}
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
@@ -47,18 +60,28 @@ class Behaviour(Task):
         self.store.build(shards, progress=progress)
 
     def _read(self, split: str) -> tuple[torch.Tensor, list[list[Question]]]:
-        """(`Answer.hidden` [N, R, hidden_size] of the exit, what is asked of each window)."""
+        """(`Answer.hidden` [N, R, hidden_size] of the exits, what is asked of each window)."""
         if split in self._parts:
             return self._parts[split]
         count = self.scenes[split]
         scenes = Windows(self.store.build(self.store.scenes(_FIRST[split], count)))
-        hidden = hidden_of(self.family, scenes, count, self.seed)[self.tier]
-        asked = []
-        for i in range(count):
-            labels = scene_labels(scenes[i])
-            asked.append([report(labels), *draw_questions(labels, np.random.default_rng([29, i]), _QUESTIONS)])
-        self._parts[split] = hidden, asked
-        return hidden, asked
+        labels = [scene_labels(scenes[i]) for i in range(count)]
+        hidden, asked = [], []
+
+        def ask(states: torch.Tensor, *seed: int) -> None:
+            hidden.append(states)
+            for i, said in enumerate(labels):
+                asked.append([report(said), *draw_questions(said, np.random.default_rng([29, *seed, i]), _QUESTIONS)])
+
+        if split == "test":
+            ask(hidden_of(self.family, scenes, count)[self.tiers[-1]])
+        else:
+            for read in range(self.reads):
+                states = hidden_of(self.family, scenes, count, self.reads * self.seed + read)
+                for number, tier in enumerate(self.tiers):
+                    ask(states[tier], self.seed, read, number)
+        self._parts[split] = torch.cat(hidden), asked
+        return self._parts[split]
 
     def model(self) -> tuple[Reporter, ReporterTokenizer]:
         """The family's language head over the windows of both parts, and the tokenizer that names them."""
@@ -70,7 +93,7 @@ class Behaviour(Task):
         for name in self.scenes:
             if name == split:
                 break
-            before += self.scenes[name]
+            before += len(self._read(name)[1])
         rows = [
             Example(prompt_of(before + i, q.text), q.answer, q.answer)
             for i, asked in enumerate(self._read(split)[1])

@@ -30,6 +30,7 @@ class GSM8K(Task):
 
     name = "gsm8k"
     max_tokens = 512
+    train_prompts = 10_000
 
     def __init__(self, folder: Path):
         self.folder = folder

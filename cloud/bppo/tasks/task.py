@@ -23,6 +23,8 @@ class Task(ABC):
     threshold = 0.5
     # Tokens after which a response is cut off.
     max_tokens = 256
+    # Training prompts that a run draws from, at most.
+    train_prompts = 4000
 
     @abstractmethod
     def examples(self, split: str, count: int) -> list[Example]:
