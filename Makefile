@@ -5,6 +5,7 @@
 # make test-aarch64              the Jetson builds, from elsewhere: C++ tests under qemu (Debian, as root)
 # make fuzz [SECONDS=600] [TARGETS=edge/bundle]   the fuzz targets of kernels and edge, so long each (Debian, as root)
 # make fuzz-service [SECONDS=600]   the same for what the service reads from devices
+# Two tests run at a time, so that each has one thread for its numbers.
 # All do their own set-up first (make setup); a second run installs and builds nothing.
 .PHONY: setup demo test test-faults test-gpu test-aarch64 fuzz fuzz-service proto clean
 SECONDS ?= 600
@@ -24,7 +25,7 @@ demo: setup
 test: setup
 	@.venv/bin/ruff check cloud export kernels tests
 	@ctest --preset default --no-tests=error
-	@.venv/bin/pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -n 2 --dist loadfile --durations 10
 
 test-faults: setup
 	@.venv/bin/pytest tests/faults

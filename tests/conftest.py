@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ruyicam.cloud.keys import load_private_key, new_keys
 from ruyicam.cloud.serve.store import Store
 from ruyicam.export.bench_session import BenchSession
 from ruyicam.export.bundle import export_bundle
+from ruyicam.export.cli import main
 from ruyicam.export.defaults import default_model
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -103,3 +105,17 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """(exit code, what is said of it) of a command that fails; in this process, as starting another takes seconds."""
+
+    def run(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ruyicam", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run

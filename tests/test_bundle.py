@@ -174,7 +174,7 @@ def test_export_leaves_nothing_half_written(tmp_path, family, made_clip, signed,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_int8_bundle_says_what_it_costs(tmp_path, made_clip):
+def test_an_int8_bundle_says_what_it_costs(tmp_path, made_clip, refused):
     """Few clips, without labels: the figures are of those it was calibrated on, and it says so."""
     from ruyicam.export.defaults import default_model
 
@@ -183,11 +183,11 @@ def test_an_int8_bundle_says_what_it_costs(tmp_path, made_clip):
     run = lambda *a: subprocess.run([RUYICAM, *map(str, a)], capture_output=True, text=True, timeout=120)  # noqa: E731
     assert run("keys", "new", tmp_path / "dev").returncode == 0
     common = ("export", "--model", default_model(), "--out", tmp_path / "a.ruyicam", "--sign", tmp_path / "dev.key")
-    alone = run(*common, "--int8")
-    assert alone.returncode == Exit.USAGE and "--calibrate" in alone.stderr
+    code, said = refused(*common, "--int8")
+    assert code == Exit.USAGE and "--calibrate" in said
     (tmp_path / "empty").mkdir()
-    none = run(*common, "--int8", "--calibrate", tmp_path / "empty", "--frames", made_clip)
-    assert none.returncode == Exit.SOURCE and "holds no clip" in none.stderr and not (tmp_path / "a.ruyicam").exists()
+    code, said = refused(*common, "--int8", "--calibrate", tmp_path / "empty", "--frames", made_clip)
+    assert code == Exit.SOURCE and "holds no clip" in said and not (tmp_path / "a.ruyicam").exists()
     done = run(*common, "--int8", "--calibrate", tmp_path / "clips", "--frames", made_clip, "--json")
     assert done.returncode == 0, done.stderr
     loss = json.loads(done.stdout)["int8"]
