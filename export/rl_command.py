@@ -95,7 +95,8 @@ def rl(
     ] = 16,
     scenes: Annotated[int, typer.Option(help="behaviour: how many scenes to learn from", min=1)] = 1000,
     reads: Annotated[
-        int, typer.Option(help="behaviour: how often each of them is released, with fresh noise and other questions", min=1)
+        int,
+        typer.Option(help="behaviour: how often each of these scenes is released, with fresh noise and other questions", min=1),
     ] = 4,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -149,7 +149,8 @@ class WindowQueue:
             if rows:
                 # Where a boot fell silent before its first window was full, and then went on, its tail began there, too.
                 of = Window.camera_id == bindparam("c"), Window.boot_id == bindparam("b"), Window.end < bindparam("e")
-                firsts = [{"c": row["camera_id"], "b": row["boot_id"], "e": row["end"]} for row in rows if row["start"] == 0]
+                told = [w for w, what in zip(windows, seen, strict=True) if w.start == 0 and what.verdicts]
+                firsts = [{"c": w.camera_id, "b": w.boot_id, "e": w.end} for w in told]
                 if firsts:
                     connection.execute(delete(Window).where(Window.start == 0, *of), firsts)
                 connection.execute(self.store.insert_new(Window), rows)

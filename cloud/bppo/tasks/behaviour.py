@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,22 +36,14 @@ class Behaviour(Task):
     max_tokens = 112
     train_prompts = 1_000_000
 
-    def __init__(
-        self,
-        family: Family,
-        scenes: dict[str, int],
-        cache: Path,
-        tiers: Sequence[str] | None = None,
-        reads: int = 1,
-        seed: int = 0,
-    ):
-        """`scenes`: how many of "train" and "test"; `tiers`: exits that read them, of which the last is tested; default, all.
+    def __init__(self, family: Family, scenes: dict[str, int], cache: Path, reads: int = 1, seed: int = 0):
+        """`scenes`: how many of "train", which all exits read, and of "test", which the deepest reads.
 
         reads: how often a training scene is released, each time with fresh noise and, at each exit, with questions of its
         own; `seed`: of both. The test scenes' are always the same.
         """
         self.family, self.scenes, self.store = family, scenes, Store(cache, family.config, family.encoder)
-        self.tiers, self.reads, self.seed = list(tiers or family.config.trunk.exits), reads, seed
+        self.reads, self.seed = reads, seed
         self._parts: dict[str, tuple[torch.Tensor, list[list[Question]]]] = {}
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
@@ -66,19 +58,21 @@ class Behaviour(Task):
         count = self.scenes[split]
         scenes = Windows(self.store.build(self.store.scenes(_FIRST[split], count)))
         labels = [scene_labels(scenes[i]) for i in range(count)]
+        reports = [report(said) for said in labels]
+        tiers = list(self.family.config.trunk.exits)
         hidden, asked = [], []
 
         def ask(states: torch.Tensor, *seed: int) -> None:
             hidden.append(states)
             for i, said in enumerate(labels):
-                asked.append([report(said), *draw_questions(said, np.random.default_rng([29, *seed, i]), _QUESTIONS)])
+                asked.append([reports[i], *draw_questions(said, np.random.default_rng([29, *seed, i]), _QUESTIONS)])
 
         if split == "test":
-            ask(hidden_of(self.family, scenes, count)[self.tiers[-1]])
+            ask(hidden_of(self.family, scenes, count)[tiers[-1]])
         else:
             for read in range(self.reads):
                 states = hidden_of(self.family, scenes, count, self.reads * self.seed + read)
-                for number, tier in enumerate(self.tiers):
+                for number, tier in enumerate(tiers):
                     ask(states[tier], self.seed, read, number)
         self._parts[split] = torch.cat(hidden), asked
         return self._parts[split]
