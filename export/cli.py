@@ -50,7 +50,7 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_show_vers
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option(help="TOML file with [model], [train], [loss] and [[phases]]")],
+    config: Annotated[Path, typer.Option(help="TOML file with \\[model], \\[train], \\[loss] and \\[\\[phases]]")],
     out: Annotated[Path, typer.Option(help="folder of the run; one that is there already is continued")],
     data: Annotated[list[Path] | None, typer.Option(help="folder of label/clip.mp4; may be given several times")] = None,
     val: Annotated[list[Path] | None, typer.Option(help="folder to score on while training; never trained on")] = None,
@@ -224,7 +224,7 @@ def enrol(
 @app.command()
 def serve(
     config: Annotated[Path, typer.Option(help="server.toml")],
-    ray: Annotated[bool, typer.Option("--ray", help="the model on a Ray cluster, as [ray] in server.toml says")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="the model on a Ray cluster, as \\[ray] in server.toml says")] = False,
 ) -> None:
     """Take in features, reason, and offer events. SIGHUP: take up bundles and offers of the configuration anew."""
     from ruyicam.cloud.serve.config import Ray, ServerConfig

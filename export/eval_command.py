@@ -32,7 +32,7 @@ def evaluate(
     peer: Annotated[bool, typer.Option("--peer", help="with --folds: also without mapping (from INIT/no-mapping)")] = False,
     alone: Annotated[bool, typer.Option(help="with --folds: also train every tier by itself")] = False,
     share: Annotated[list[float] | None, typer.Option(help="with --folds: also train on this share of the clips")] = None,
-    ablate: Annotated[list[str] | None, typer.Option(help="with --folds: also with TERM=WEIGHT of [loss] changed")] = None,
+    ablate: Annotated[list[str] | None, typer.Option(help="with --folds: also with TERM=WEIGHT of \\[loss] changed")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="with --folds: folder that no run trains on")] = None,
     detector: Annotated[Path | None, typer.Option(help="with --folds, without --init: the backbone's weights")] = None,
     out: Annotated[Path, typer.Option(help="with --folds: folder of the runs; what is there is kept")] = Path("runs/eval"),
