@@ -20,6 +20,7 @@ struct Named {
 std::vector<Named> extensions() {
   std::vector<Named> all;
   if (vnni::runs_here()) all.push_back({Extension::kVnni, "_VNNI"});
+  if (pairs::runs_here()) all.push_back({Extension::kPairs, "_PAIRS"});
   if (i8mm::runs_here() && dotprod::runs_here()) all.push_back({Extension::kI8mm, "_I8MM"});
   if (dotprod::runs_here()) all.push_back({Extension::kDotprod, "_DOTPROD"});
   return all;

@@ -8,7 +8,8 @@ namespace ruyicam::kernels::dotprod {
 namespace {
 
 // Left and right sums of all groups over a span of rows.
-RUYICAM_DOTPROD void sum_groups(const AverageArgs& args, const RowParts& rows, uint32_t* left, uint32_t* right) {
+RUYICAM_DOTPROD void sum_groups(const AverageArgs& args, const Line::Span& span, uint32_t* left, uint32_t* right) {
+  const RowParts rows(args, span);
   const uint8_t *wl = args.groups.left.data(), *wr = args.groups.right.data();
   int x = 0;
   for (; x + 16 <= args.width; x += 16) {
@@ -30,19 +31,12 @@ RUYICAM_DOTPROD void sum_groups(const AverageArgs& args, const RowParts& rows, u
     vst1q_u32(left + x / 4, l);
     vst1q_u32(right + x / 4, r);
   }
-  for (int g = x / 4; g < args.groups.count; ++g) left[g] = right[g] = 0;
-  for (; x < args.width; ++x) {
-    uint32_t sum = 0;
-    for (int i = 0; i < rows.count; ++i) sum += args.rows.pixel * rows.whole[i * args.stride + x];
-    for (int i = 0; i < rows.parts; ++i) sum += rows.weight[i] * rows.part[i][x];
-    left[x / 4] += wl[x] * sum;
-    right[x / 4] += wr[x] * sum;
-  }
+  add_groups_from(args, span, x, left, right);
 }
 
 }  // namespace
 
-bool can(const AverageArgs& args) { return args.groups.fits(255) && 255 * args.area() < uint64_t(1) << 32; }
+bool can(const AverageArgs& args) { return can_gather(args); }
 
 RUYICAM_DOTPROD void average(const AverageArgs& args) {
   const Divider over = args.divider();
@@ -51,7 +45,7 @@ RUYICAM_DOTPROD void average(const AverageArgs& args) {
   uint32_t *left = args.sums, *right = left + g.count + kGroupPadding;
   int32_t* cell = args.current;
   for (const Line::Span& span : args.rows.spans) {
-    sum_groups(args, RowParts(args, span), left, right);
+    sum_groups(args, span, left, right);
     for (size_t j = 0; j < args.columns.spans.size(); ++j) {
       uint32_t sum = g.shared[j] ? right[g.first[j] - 1] : 0;
       for (int k = 0; k < g.length[j]; ++k) sum += left[g.first[j] + k];

@@ -22,8 +22,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // How a target multiplies: pairs of 16 bits on x86, row by row elsewhere. Bytes by fours are in vnni_mapping.cpp and
 // dotprod_mapping.cpp: Highway 1.0 has no operation for them.
-#undef RUYICAM_PAIRS
-#define RUYICAM_PAIRS (HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128)
+#undef RUYICAM_HALVES
+#define RUYICAM_HALVES (HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128)
 
 template <bool kMultiply, class T>
 void quantize_row(const float* h, size_t n, float scale, T* q) {
@@ -86,7 +86,7 @@ void quantize_all(const ProjectArgs& args, const float* tokens, ptrdiff_t row_st
     row(tokens + t * row_stride, size_t(args.in_dim), args.scale, q + size_t(t) * padded_in(args.in_dim));
 }
 
-#if RUYICAM_PAIRS
+#if RUYICAM_HALVES
 // Every output has two neighbouring lanes, one for either half of four products.
 void multiply_all(const ProjectArgs& args, const int16_t* q, int16_t* u) {
   const hn::ScalableTag<int32_t> d32;
@@ -137,7 +137,7 @@ void multiply_all(const ProjectArgs& args, const int8_t* q, int16_t* u) {
 }
 #endif
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
-  auto* q = static_cast<std::conditional_t<RUYICAM_PAIRS, int16_t, int8_t>*>(args.scratch);
+  auto* q = static_cast<std::conditional_t<RUYICAM_HALVES, int16_t, int8_t>*>(args.scratch);
   quantize_all(args, tokens, row_stride, q);
   multiply_all(args, q, u);
 }
@@ -186,6 +186,9 @@ void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride,
   switch (extension()) {
     case Extension::kVnni:
       if (vnni::can(args)) return vnni::project(args, tokens, row_stride, u);
+      break;
+    case Extension::kPairs:
+      if (pairs::can(args)) return pairs::project(args, tokens, row_stride, u);
       break;
     case Extension::kDotprod: return dotprod::project(args, tokens, row_stride, u);
     case Extension::kI8mm: return i8mm::project(args, tokens, row_stride, u);

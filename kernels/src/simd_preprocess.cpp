@@ -135,11 +135,13 @@ namespace simd {
 void average(const AverageArgs& args) {
   const Extension e = extension();
   if (e == Extension::kVnni && vnni::can(args)) return vnni::average(args);
+  if (e == Extension::kPairs && pairs::can(args)) return pairs::average(args);
   if ((e == Extension::kDotprod || e == Extension::kI8mm) && dotprod::can(args)) return dotprod::average(args);
   HWY_DYNAMIC_DISPATCH(average)(args);
 }
 void temporal(const TemporalArgs& args) {
   if (extension() == Extension::kVnni) return vnni::temporal(args);
+  if (extension() == Extension::kPairs) return pairs::temporal(args);
   HWY_DYNAMIC_DISPATCH(temporal)(args);
 }
 }  // namespace simd

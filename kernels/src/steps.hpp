@@ -88,9 +88,10 @@ struct AverageArgs {
   Divider divider() const { return Divider(area(), 16 * 255 * area() + area() / 2); }
 };
 
-// Enough for sums of every column in four rows, or for both sums of every group, padded, and the cells.
+// Enough for sums of every column in four rows, or for both sums of every group, padded, of every column, and the cells.
 inline size_t average_scratch(int width, int cells) {
-  return std::max(size_t(kRowsAtOnce) * size_t(width), 2 * (size_t(width) / 4 + kGroupPadding) + size_t(cells) + 16);
+  const size_t columns = size_t(width), groups = columns / 4 + kGroupPadding;
+  return std::max(kRowsAtOnce * columns, 2 * groups + columns + size_t(cells) + 16);
 }
 
 // A span of rows: those that weigh a whole pixel, and the first and the last where they weigh less.
@@ -111,6 +112,21 @@ struct RowParts {
       part[parts] = whole + --count * args.stride, weight[parts++] = span.last_weight;
   }
 };
+
+// Whether cells can be made of groups in 32 bits.
+inline bool can_gather(const AverageArgs& args) { return args.groups.fits(255) && 255 * args.area() < uint64_t(1) << 32; }
+
+// Left and right sums, over a span of rows, of the groups from column x on, which begins one.
+inline void add_groups_from(const AverageArgs& args, const Line::Span& span, int x, uint32_t* left, uint32_t* right) {
+  for (int g = x / 4; g < args.groups.count; ++g) left[g] = right[g] = 0;
+  for (; x < args.width; ++x) {
+    uint32_t sum = 0;
+    for (int r = 0; r < span.count; ++r)
+      sum += args.rows.weight(span, r) * args.luma[(span.first + r) * args.stride + x];
+    left[x / 4] += args.groups.left[size_t(x)] * sum;
+    right[x / 4] += args.groups.right[size_t(x)] * sum;
+  }
+}
 
 // One pass of the temporal part over all cells of the grid; see preprocess.hpp.
 struct TemporalArgs {
@@ -156,6 +172,15 @@ void average(const AverageArgs& args);
 void temporal(const TemporalArgs& args);
 }  // namespace vnni
 
+namespace pairs {
+bool runs_here();
+bool can(const ProjectArgs& args);
+void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
+bool can(const AverageArgs& args);
+void average(const AverageArgs& args);
+void temporal(const TemporalArgs& args);
+}  // namespace pairs
+
 namespace dotprod {
 bool runs_here();
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
@@ -169,7 +194,7 @@ void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride,
 }  // namespace i8mm
 
 // Which twins by hand the target in use takes; those of i8mm come on top of those of dotprod. See dispatch.hpp.
-enum class Extension { kNone, kVnni, kDotprod, kI8mm };
+enum class Extension { kNone, kVnni, kPairs, kDotprod, kI8mm };
 Extension extension();
 
 // Zeros that the compiler does not leave out.
