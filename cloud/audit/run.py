@@ -53,7 +53,7 @@ class Scale:
 
 
 QUICK = Scale(
-    people=8, windows=24, seeds=3, epochs=30, batch=16, decoder_epochs=4, candidates=100, trials=2000, draws=100_000,
+    people=8, windows=24, seeds=2, epochs=20, batch=16, decoder_epochs=4, candidates=100, trials=2000, draws=100_000,
     averaged=(1, 16, 256), optimised=2, optimise_steps=20, optimise_releases=4, reuse=(5000, 2), face_people=6,
     per_picture=1, clips=3,
 )  # fmt: skip
