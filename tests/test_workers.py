@@ -29,6 +29,20 @@ if __name__ == "__main__":
     in_processes(sleep, [(f"{sys.argv[1]}/{i}",) for i in range(4)], nothing, (), 2)
 """
 
+# A service whose reasoner is not ready in time.
+_NEVER_READY = """
+import time
+from ruyicam.cloud.serve import passes
+
+passes._READY_S = 1.0
+
+def make():
+    time.sleep(600)
+
+if __name__ == "__main__":
+    passes.WorkerPasses(make).wait_ready()
+"""
+
 
 def nothing() -> None:
     pass
@@ -67,3 +81,10 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
         parent.wait(20)
     assert soon(lambda: not any(map(alive, workers)), 20)
     assert len(list(tmp_path.glob("[0-9]"))) == 2
+
+
+def test_a_service_whose_model_does_not_load_ends(tmp_path):
+    script = tmp_path / "service.py"
+    script.write_text(_NEVER_READY)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 1 and "did not load the model within 1 s" in done.stderr

@@ -3,6 +3,7 @@ packets (its lock would make a pass several times as long)."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -140,6 +141,8 @@ class WorkerPasses:
         self._closed = False
         self._lock = threading.Lock()
         self._begin()
+        # A service that fails would wait for it for good: it ignores the signal that multiprocessing ends its processes with.
+        atexit.register(self._end)
 
     def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -162,6 +165,8 @@ class WorkerPasses:
         """Returns when the model is loaded. Raises RuyicamError with the line of what is wrong with it."""
         try:
             problem = self._receive(_READY_S)
+        except TimeoutError as error:
+            raise RuyicamError(Exit.INTERNAL, f"the reasoner's process did not load the model within {_READY_S:g} s") from error
         except (OSError, EOFError) as error:
             raise RuyicamError(Exit.INTERNAL, "the reasoner's process ended while it loaded the model") from error
         if problem is not None:
@@ -192,6 +197,7 @@ class WorkerPasses:
         self._pipe.close()
         self._process.join(_PARTING_S)
         self._end()
+        atexit.unregister(self._end)
 
     def _end(self) -> None:
         self._process.kill()
