@@ -99,6 +99,8 @@ def draw_learning(curves: dict[str, list[dict]]):
             scores = [p[tier] for p in points]
             axis.errorbar(at, [s["mean"] for s in scores], [s["spread"] for s in scores], marker="o", capsize=3, label=tier)
         axis.set(title=source, xlabel="clips trained on", xscale="log")
+        axis.set_xticks(at, [f"{n:.0f}" for n in at])
+        axis.minorticks_off()
     axes[0, 0].set(ylabel="balanced accuracy on other scenes")
     axes[0, 0].legend()
     return figure
