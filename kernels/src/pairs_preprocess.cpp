@@ -1,4 +1,4 @@
-// The preprocessing by hand for AVX2. The area average: pairs of rows are interleaved and weighed by one product, so that
+// The area average by hand for AVX2: pairs of rows are interleaved and weighed by one product, so that
 // columns are summed in 16 bits, four rows at a time in the order of memory; their sums are weighed once as part of the cell on
 // the left and once as part of that on the right.
 #include "steps.hpp"
@@ -166,36 +166,6 @@ RUYICAM_PAIRS void average(const AverageArgs& args) {
   }
 }
 
-// 16 cells at a time: all but the background fits 16 bits.
-RUYICAM_PAIRS void temporal(const TemporalArgs& args) {
-  const __m256i zero = _mm256_setzero_si256(), full = _mm256_set1_epi16(128), grey = _mm256_set1_epi16(2048);
-  const __m256i least = _mm256_set1_epi16(-127), four = _mm256_set1_epi16(4), floor = _mm256_set1_epi16(int16_t(args.floor));
-  const __m128i shift = _mm_cvtsi32_si128(args.shift);
-  size_t i = 0;
-  for (; i + 16 <= args.cells; i += 16) {
-    const __m256i a0 = load(args.current + i), a1 = load(args.current + i + 8);
-    const __m256i b0 = load(args.background + i), b1 = load(args.background + i + 8);
-    const __m256i before = _mm256_packs_epi32(load(args.previous + i), load(args.previous + i + 8));
-    const __m256i a = _mm256_packs_epi32(a0, a1);
-    const __m256i from = _mm256_sub_epi16(a, _mm256_packs_epi32(_mm256_srai_epi32(b0, 8), _mm256_srai_epi32(b1, 8)));
-    const __m256i w = _mm256_min_epi16(_mm256_max_epi16(_mm256_sub_epi16(_mm256_abs_epi16(from), floor), zero), full);
-    const __m256i luma = _mm256_srai_epi16(_mm256_mullo_epi16(_mm256_srai_epi16(_mm256_sub_epi16(a, grey), 4), w), 7);
-    const __m256i near = _mm256_srai_epi16(_mm256_add_epi16(_mm256_sub_epi16(a, before), four), 3);
-    const __m256i far = _mm256_srai_epi16(_mm256_add_epi16(from, four), 3);
-    const __m256i out[3] = {luma, _mm256_max_epi16(near, least), _mm256_max_epi16(far, least)};
-    for (size_t k = 0; k < 3; ++k) {
-      // Packing interleaved its two halves by lanes of 128 bits; packing the lanes sets them right but for the middle.
-      const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(out[k]), _mm256_extracti128_si256(out[k], 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(args.out + k * args.cells + i), _mm_shuffle_epi32(bytes, 0xd8));
-    }
-    const __m256i c0 = _mm256_sra_epi32(_mm256_sub_epi32(_mm256_slli_epi32(a0, 8), b0), shift);
-    const __m256i c1 = _mm256_sra_epi32(_mm256_sub_epi32(_mm256_slli_epi32(a1, 8), b1), shift);
-    store(args.background + i, _mm256_add_epi32(b0, c0));
-    store(args.background + i + 8, _mm256_add_epi32(b1, c1));
-  }
-  if (i < args.cells) portable::temporal_from(args, i);
-}
-
 }  // namespace ruyicam::kernels::pairs
 
 #else
@@ -203,6 +173,5 @@ RUYICAM_PAIRS void temporal(const TemporalArgs& args) {
 namespace ruyicam::kernels::pairs {
 bool can(const AverageArgs&) { return false; }
 void average(const AverageArgs&) {}
-void temporal(const TemporalArgs&) {}
 }  // namespace ruyicam::kernels::pairs
 #endif

@@ -97,25 +97,34 @@ void average(const AverageArgs& args) {
   }
 }
 
+// All but the background fits 16 bits.
 void temporal(const TemporalArgs& args) {
-  const hn::ScalableTag<int32_t> d;
+  const hn::ScalableTag<int32_t> d32;
+  const hn::Repartition<int16_t, decltype(d32)> d;
+  const hn::Half<decltype(d)> half;
   const hn::Rebind<int8_t, decltype(d)> d8;
-  const size_t lanes = hn::Lanes(d);
+  const size_t part = hn::Lanes(d32), lanes = 2 * part;
   const auto zero = hn::Zero(d), least = hn::Set(d, -127), four = hn::Set(d, 4);
-  const auto floor = hn::Set(d, args.floor), full = hn::Set(d, 128), grey = hn::Set(d, 2048);
+  const auto floor = hn::Set(d, int16_t(args.floor)), full = hn::Set(d, 128), grey = hn::Set(d, 2048);
+  const auto join = [&](auto low, auto high) { return hn::Combine(d, hn::DemoteTo(half, high), hn::DemoteTo(half, low)); };
   const auto small = [&](auto x) { return hn::Max(hn::ShiftRight<3>(hn::Add(x, four)), least); };  // storing saturates at 127
+  const auto moved = [&](auto a, auto b) {
+    return hn::Add(b, hn::ShiftRightSame(hn::Sub(hn::ShiftLeft<8>(a), b), args.shift));
+  };
   size_t i = 0;
   for (; i + lanes <= args.cells; i += lanes) {
-    const auto a = hn::LoadU(d, args.current + i), before = hn::LoadU(d, args.previous + i);
-    const auto background = hn::LoadU(d, args.background + i);
-    const auto from = hn::Sub(a, hn::ShiftRight<8>(background));
+    const auto a0 = hn::LoadU(d32, args.current + i), a1 = hn::LoadU(d32, args.current + i + part);
+    const auto b0 = hn::LoadU(d32, args.background + i), b1 = hn::LoadU(d32, args.background + i + part);
+    const auto a = join(a0, a1);
+    const auto before = join(hn::LoadU(d32, args.previous + i), hn::LoadU(d32, args.previous + i + part));
+    const auto from = hn::Sub(a, join(hn::ShiftRight<8>(b0), hn::ShiftRight<8>(b1)));
     const auto w = hn::Min(hn::Max(hn::Sub(hn::Abs(from), floor), zero), full);
     const auto luma = hn::ShiftRight<7>(hn::Mul(hn::ShiftRight<4>(hn::Sub(a, grey)), w));
     hn::StoreU(hn::DemoteTo(d8, luma), d8, args.out + i);
     hn::StoreU(hn::DemoteTo(d8, small(hn::Sub(a, before))), d8, args.out + args.cells + i);
     hn::StoreU(hn::DemoteTo(d8, small(from)), d8, args.out + 2 * args.cells + i);
-    const auto change = hn::ShiftRightSame(hn::Sub(hn::ShiftLeft<8>(a), background), args.shift);
-    hn::StoreU(hn::Add(background, change), d, args.background + i);
+    hn::StoreU(moved(a0, b0), d32, args.background + i);
+    hn::StoreU(moved(a1, b1), d32, args.background + i + part);
   }
   if (i < args.cells) portable::temporal_from(args, i);
 }
@@ -141,7 +150,6 @@ void average(const AverageArgs& args) {
 }
 void temporal(const TemporalArgs& args) {
   if (extension() == Extension::kVnni) return vnni::temporal(args);
-  if (extension() == Extension::kPairs) return pairs::temporal(args);
   HWY_DYNAMIC_DISPATCH(temporal)(args);
 }
 }  // namespace simd

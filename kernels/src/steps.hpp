@@ -178,7 +178,6 @@ bool can(const ProjectArgs& args);
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
 bool can(const AverageArgs& args);
 void average(const AverageArgs& args);
-void temporal(const TemporalArgs& args);
 }  // namespace pairs
 
 namespace dotprod {
