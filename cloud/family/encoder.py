@@ -70,7 +70,8 @@ class Encoder(nn.Module):
         # Channels are standardised where they are few: in the queries, and after pooling, whose weights add up to 1.
         query = self.query.weight / self.spread
         bias = self.bias + (self.query.bias - query @ self.mean)[:, None]
-        fit = query @ x + bias
+        # `query @ x` would copy all of x to make one product of it.
+        fit = torch.bmm(query.expand(len(x), -1, -1), x) + bias
         mass = torch.logsumexp(fit, -1, keepdim=True)
         weights = torch.exp(fit - mass)
         pooled = (weights @ x.transpose(1, 2) - self.mean) / self.spread

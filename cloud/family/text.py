@@ -35,6 +35,8 @@ class TextHead(nn.Module):
         super().__init__()
         hf = decoder_config(config, config.text.layers, len(tokenizer()))
         hf.tie_word_embeddings = False
+        # Packed texts are long, and a fused attention keeps no weights that could be dropped.
+        hf.attention_dropout, hf._attn_implementation = 0.0, "sdpa"
         self.prefix = nn.Linear(hf.hidden_size, hf.hidden_size)
         self.decoder = Qwen3ForCausalLM(hf)
 
