@@ -71,10 +71,14 @@ class Family(nn.Module):
 
         Ticks that are not there (exists bool [N, W]; without it all are) are not computed and stay 0.
         """
-        there = torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device) if exists is None else exists
-        tokens = self.encoder.tokens(maps[there])
-        some = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
-        return some.new_zeros(*there.shape, some.shape[1]).masked_scatter(there.unsqueeze(-1), some)
+        ticks = maps.flatten(0, 1)
+        # Rows are copied whole by their numbers, value by value by a mask.
+        there = None if exists is None else exists.flatten().nonzero().squeeze(1)
+        tokens = self.encoder.tokens(ticks if there is None else ticks.index_select(0, there))
+        out = tokens.flatten(1) if self.config.mapping.bypass else self.mapping(tokens)
+        if there is not None:
+            out = out.new_zeros(len(ticks), out.shape[1]).index_copy(0, there, out)
+        return out.unflatten(0, maps.shape[:2])
 
     def release(self, features: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """What leaves the device, with noise for training; the same shape. Without a mapping nothing changes."""
