@@ -12,7 +12,7 @@ from made import SMALL, write_clip
 from ruyicam.cloud.data.clips import find_clips, model_input
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.family import Family, FamilyConfig, Reasoner
-from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS, STATES
+from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
 from ruyicam.cloud.family.vocabulary import CALM, EVENTS, tokenizer
 from ruyicam.cloud.training.metrics import agreement, tier_scores
 from ruyicam.kernels import Preprocessor, reference
@@ -73,7 +73,7 @@ def test_every_exit_has_every_head():
         assert a.steps.shape == (2, 8, 3) and a.window.shape == (2, 3) and a.doing.shape == (2, 8, len(BEHAVIOURS))
         assert a.slots.shape == (2, 8, SLOTS, len(BEHAVIOURS)) and a.people.shape == (2, 8, SLOTS + 1)
         assert a.contour.shape == (2, 8, SLOTS, 17, 3)
-        assert a.hidden.shape == (2, 8 + (SLOTS + 1) * len(STATES), SMALL.text.hidden_size)
+        assert a.hidden.shape == (2, 8 + SLOTS * len(BEHAVIOURS), SMALL.trunk.hidden_size)
         assert ((a.contour[..., :2] >= 0) & (a.contour[..., :2] <= 1)).all()
         assert a.window.isfinite().all()
 
@@ -93,29 +93,19 @@ def test_every_tick_sees_the_whole_window():
 
 
 def test_the_language_head_is_told_when_each_person_does_what():
-    """A token is that of its slot (or of anyone), state and course over the window, and of nothing else."""
+    """A token is that of its slot, behaviour and course over the window, and of nothing else."""
     heads = Family(SMALL).eval().reasoner.heads
-    states = torch.zeros(1, 8, SLOTS, len(STATES))
-    states[:, 4:, 2, 3] = 1
-    states[:, :2, 1, STATES.index("hidden")] = 1
-
-    def told(states: torch.Tensor) -> torch.Tensor:
-        return heads.told(states, states[..., : len(BEHAVIOURS)].amax(2)).unflatten(1, (SLOTS + 1, len(STATES)))[0]
-
-    differ = (told(states) != told(torch.zeros_like(states))).any(-1).nonzero().tolist()
-    hidden = STATES.index("hidden")
-    assert differ == [[1, hidden], [2, 3], [SLOTS, 3], [SLOTS, hidden]]
-    # Once more, later: what has begun, and goes on, tells the two apart.
-    again = states.clone()
-    again[:, 2:4, 2, 3] = 1
-    assert (told(again) != told(states)).any(-1).nonzero().tolist() == [[2, 3], [SLOTS, 3]]
+    chance = torch.zeros(1, 8, SLOTS, len(BEHAVIOURS))
+    chance[:, 4:, 2, 3] = 1
+    told, calm = heads.told(chance), heads.told(torch.zeros_like(chance))
+    assert (told != calm).any(-1)[0].nonzero().flatten().tolist() == [2 * len(BEHAVIOURS) + 3]
 
 
 def test_an_untrained_head_can_only_write_valid_reports():
     """The form comes from the decoder, not from what was learned."""
     torch.manual_seed(5)
     model = Family(SMALL).eval()
-    hidden = 3 * torch.randn(16, 8, SMALL.text.hidden_size)
+    hidden = 3 * torch.randn(16, 8, SMALL.trunk.hidden_size)
     for report in model.reasoner.text.report(hidden):
         assert set(report.what) <= {CALM, *EVENTS} and all(1 <= w <= SLOTS for w in report.who)
         assert 0 <= report.sure <= 1 and report.when[0] <= report.when[1]
@@ -124,7 +114,7 @@ def test_an_untrained_head_can_only_write_valid_reports():
 
 def test_packed_texts_do_not_see_each_other():
     model = Family(SMALL).eval()
-    words, hidden = tokenizer(), torch.randn(1, 8, SMALL.text.hidden_size)
+    words, hidden = tokenizer(), torch.randn(1, 8, SMALL.trunk.hidden_size)
     a, b = (words(t)["input_ids"] for t in ("who falls? person 2", "is someone hidden? yes"))
     both = model.reasoner.text(hidden, torch.tensor([a + b]), torch.tensor([[0] * len(a) + [1] * len(b)]))
     alone = model.reasoner.text(hidden, torch.tensor([b]), torch.zeros(1, len(b), dtype=torch.int64))
@@ -135,7 +125,7 @@ def test_decoding_with_a_cache_is_what_training_saw():
     """Greedy decoding, token by token, against the packed forward pass."""
     torch.manual_seed(2)
     model = Family(SMALL).eval()
-    words, hidden = tokenizer(), 2 * torch.randn(4, 8, SMALL.text.hidden_size)
+    words, hidden = tokenizer(), 2 * torch.randn(4, 8, SMALL.trunk.hidden_size)
     prompt = words("who falls?")["input_ids"]
     for row, said in enumerate(model.reasoner.text._decode(hidden, "who falls?", None, 6)[0]):
         ids = torch.tensor([prompt + said])

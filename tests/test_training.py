@@ -147,7 +147,7 @@ def test_speech_is_taught_by_labels_alone_and_teaches_the_language_head_alone(ca
     heads = {f"reasoner.heads.{n}" for n in ("who", "what", "when.weight", "when.bias")}
     assert heads < taught and all(n.startswith("reasoner.text.") for n in taught - heads)
     assert loss(batch) == loss(batch | {"maps": torch.zeros_like(batch["maps"])})
-    assert loss(batch) != loss(batch | {"states": 1 - batch["states"]})
+    assert loss(batch) != loss(batch | {"doing": 1 - batch["doing"]})
 
 
 def test_labels_of_scenes_count_as_much_as_they_are_told_to(data, cache):

@@ -87,11 +87,9 @@ class TrunkConfig(_Strict):
 
 
 class TextConfig(_Strict):
-    """The language head: a decoder with the trunk's heads that reads what one exit makes of a window as its prefix."""
+    """The language head: a decoder of the trunk's width that reads one exit's hidden states as its prefix."""
 
     layers: int = Field(2, ge=1)
-    hidden_size: int = Field(96, ge=8)
-    intermediate_size: int = Field(192, ge=8)
 
 
 class GateConfig(_Strict):
@@ -117,8 +115,6 @@ class FamilyConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> FamilyConfig:
-        if self.text.hidden_size % (2 * self.trunk.heads):
-            raise ValueError("text.hidden_size must be a multiple of twice trunk.heads")
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels are {self.labels}, expected at least two different ones")
         if "look" in self.labels:

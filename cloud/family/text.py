@@ -33,8 +33,7 @@ class TextHead(nn.Module):
 
     def __init__(self, config: FamilyConfig):
         super().__init__()
-        sizes = config.trunk.model_copy(update=config.text.model_dump(exclude={"layers"}))
-        hf = decoder_config(sizes, config.text.layers, len(tokenizer()))
+        hf = decoder_config(config, config.text.layers, len(tokenizer()))
         hf.tie_word_embeddings = False
         # Packed texts are long, and a fused attention keeps no weights that could be dropped.
         hf.attention_dropout, hf._attn_implementation = 0.0, "sdpa"

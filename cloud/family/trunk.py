@@ -8,11 +8,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
-from .config import FamilyConfig, TrunkConfig
+from .config import FamilyConfig
 
 
-def decoder_config(t: TrunkConfig, depth: int, vocabulary: int = 1) -> Qwen3Config:
-    """The Hugging Face configuration of `depth` layers in these sizes; a pretrained decoder has the same kind."""
+def decoder_config(config: FamilyConfig, depth: int, vocabulary: int = 1) -> Qwen3Config:
+    """The Hugging Face configuration of `depth` layers in the trunk's sizes; a pretrained decoder has the same kind."""
+    t = config.trunk
     return Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=t.hidden_size,
@@ -38,7 +39,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: FamilyConfig, depth: int):
         super().__init__()
-        hf = decoder_config(config.trunk, depth)
+        hf = decoder_config(config, depth)
         self.scale = 1.0 if config.mapping.bypass else 1 / (2 * config.mapping.sigma)
         self.embed = nn.Linear(config.features, hf.hidden_size)
         self.missing = nn.Parameter(torch.zeros(hf.hidden_size))

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from ruyicam.cloud.data.batches import Batch
 from ruyicam.cloud.family import Answer, Family
-from ruyicam.cloud.family.labels import BEHAVIOURS, STATES
 
 from .adversaries import Adversaries
 from .config import LossConfig
@@ -30,11 +29,10 @@ def structure_loss(answer: Answer, batch: Batch, seen: torch.Tensor, config: Los
     """Behaviours, people count and contour of one exit; ticks that were not seen are not asked about."""
     scene = (seen & batch["is_scene"][:, None])[..., None]
     bce = functional.binary_cross_entropy_with_logits
-    states = batch["states"]
-    doing = states[..., : len(BEHAVIOURS)].amax(2)
-    total = config.doing * _mean(bce(answer.doing, doing, reduction="none"), scene)
-    total = total + config.doing * _mean(bce(answer.slots, states, reduction="none"), scene[..., None])
-    people = states[..., STATES.index("inside")].sum(-1).long()
+    doing = batch["doing"]
+    total = config.doing * _mean(bce(answer.doing, doing.amax(2), reduction="none"), scene)
+    total = total + config.doing * _mean(bce(answer.slots, doing, reduction="none"), scene[..., None])
+    people = batch["inside"].sum(-1).long()
     count = functional.cross_entropy(answer.people.flatten(0, 1), people.flatten(), reduction="none")
     total = total + config.people * _mean(count.view_as(people), scene[..., 0])
     found = batch["contour"][..., 2]
@@ -66,14 +64,15 @@ class Trainee(nn.Module):
         self, batch: Batch, exists: torch.Tensor, released: torch.Tensor, speaker: str
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(scalar loss, terms of it, detached). `speaker` is the exit whose text is trained in this step; with LABELS the
-        language head learns from the true states of all people, and nothing else is trained.
+        language head learns from what people do in truth, and nothing else is trained.
 
         exists, released bool [N, W]: ticks that the camera saw, and that left it. `edge` is judged on clean features,
         where it runs, and on released ones, where it helps the layers that it shares; the cloud tiers on released ones.
         """
         c, family = self.config, self.family
         if speaker == LABELS:
-            unsure = (batch["states"] - _DOUBT * torch.rand_like(batch["states"])).abs()
+            doing = batch["doing"]
+            unsure = (doing - _DOUBT * torch.rand_like(doing)).abs()
             text = self._text(family.reasoner.heads.truth(unsure), batch)
             return text, {"text": text.detach()}
         clean, answers, features = family(batch["maps"], exists, released, self.tiers)
