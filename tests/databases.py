@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,20 +21,19 @@ DATABASES = ("sqlite", "postgresql")
 class Postgres:
     """A server of our own; started when it is first wanted."""
 
-    def __init__(self, folder: Path):
+    def __init__(self) -> None:
         """Raises FileNotFoundError where PostgreSQL is not installed."""
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         if not found:
             raise FileNotFoundError("PostgreSQL is not installed")
-        self._bin, self._data = found[-1], folder / "data"
+        self._bin = found[-1]
+        # Not among pytest's folders: another run of pytest closes those to all users but its own.
+        self._folder = tempfile.TemporaryDirectory(prefix="ruyicam-postgres-")
+        self._data = Path(self._folder.name) / "data"
         # It refuses to be run by root.
         self._as = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-        folder.mkdir()
         if self._as:
-            shutil.chown(folder, "postgres", "postgres")
-            for parent in folder.parents:
-                if not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o001)
+            shutil.chown(self._folder.name, "postgres", "postgres")
         self.user = "postgres" if self._as else pwd.getpwuid(os.geteuid()).pw_name
         self.port = free_port()
         self._run("initdb", "-D", self._data, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
@@ -52,6 +52,11 @@ class Postgres:
         """Ends it, and all connections to it."""
         self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
 
+    def remove(self) -> None:
+        """Ends it and removes all that it holds."""
+        self.stop()
+        self._folder.cleanup()
+
     def url(self, name: str) -> str:
         """Of a database."""
         return f"postgresql://{self.user}@127.0.0.1:{self.port}/{name}"
@@ -69,14 +74,14 @@ class Databases:
 
     def __exit__(self, *_: object) -> None:
         if self._postgres is not None:
-            self._postgres.stop()
+            self._postgres.remove()
 
     @property
     def postgres(self) -> Postgres:
         """The server; skips where it is not installed."""
         if self._postgres is None:
             try:
-                self._postgres = Postgres(self._folder / "postgres")
+                self._postgres = Postgres()
             except FileNotFoundError as error:
                 pytest.skip(str(error))
         return self._postgres
