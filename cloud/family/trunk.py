@@ -11,11 +11,14 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMS
 from .config import FamilyConfig
 
 
-def decoder_config(config: FamilyConfig, depth: int, vocabulary: int = 1) -> Qwen3Config:
-    """The Hugging Face configuration of `depth` layers in the trunk's sizes; a pretrained decoder has the same kind."""
+def decoder_config(config: FamilyConfig, depth: int, **options) -> Qwen3Config:
+    """The Hugging Face configuration of `depth` layers in the trunk's sizes; a pretrained decoder has the same kind.
+
+    `options` are Qwen3Config's, in place of the trunk's own.
+    """
     t = config.trunk
-    return Qwen3Config(
-        vocab_size=vocabulary,
+    own = dict(
+        vocab_size=1,
         hidden_size=t.hidden_size,
         intermediate_size=t.intermediate_size,
         num_hidden_layers=depth,
@@ -29,6 +32,7 @@ def decoder_config(config: FamilyConfig, depth: int, vocabulary: int = 1) -> Qwe
         eos_token_id=0,
         pad_token_id=0,
     )
+    return Qwen3Config(**own | options)
 
 
 class Trunk(nn.Module):
