@@ -24,6 +24,9 @@ def evaluate(
     through: Annotated[str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")] = "edge",
     edge: EdgeOption = None,
     questions: Annotated[int, typer.Option(help="generated scenes that the text heads are asked about; 0: none")] = 0,
+    against: Annotated[
+        Path | None, typer.Option(help="with --questions: a checkpoint folder; how much better --model is, scene by scene")
+    ] = None,
     folds: Annotated[int, typer.Option(help="cross-validate over scenes in so many folds; takes --config")] = 0,
     seeds: Annotated[int, typer.Option(help="with --folds: how often, each with other folds and noise")] = 3,
     config: Annotated[Path | None, typer.Option(help="with --folds: what each run trains, TOML")] = None,
@@ -43,6 +46,8 @@ def evaluate(
     """Accuracy per tier on labelled clips and how often tiers agree; questions to the text heads; cross-validation."""
     if through not in ("edge", "torch"):
         raise RuyicamError(Exit.USAGE, f"--through is '{through}', expected 'edge' or 'torch'")
+    if against and not questions:
+        raise RuyicamError(Exit.USAGE, f"--against {against} takes --questions N, from 1")
     if any(not 0 < s < 1 for s in share or []):
         raise RuyicamError(Exit.USAGE, f"--share is {share}, expected shares between 0 and 1")
     if folds:
@@ -56,11 +61,13 @@ def evaluate(
     elif not model or not (data or questions):
         raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
     elif len(model) == 1:
-        result = _one(model[0], data or [], through, edge, questions, cache)
+        result = _one(model[0], data or [], through, edge, cache)
     elif data or len(set(model)) < len(model):
         raise RuyicamError(Exit.USAGE, f"{len(model)} --model are given, expected different ones and --questions N alone")
     else:
-        result = {"text": _runs(model, questions, cache)}
+        result = {}
+    if questions and not folds:
+        result["text"] = _text(model, against, questions, cache)
     if as_json:
         print(json.dumps(result))
     else:
@@ -82,10 +89,9 @@ def _bar() -> Progress:
     return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
-def _one(model: Path, data: list[Path], through: str, edge: Path | None, questions: int, cache: Path | None) -> dict:
+def _one(model: Path, data: list[Path], through: str, edge: Path | None, cache: Path | None) -> dict:
     from ruyicam.cloud.data.clips import find_clips
     from ruyicam.cloud.family.load import load_family
-    from ruyicam.cloud.training.ask import ask_family
     from ruyicam.cloud.training.validate import validate
 
     from .evaluate import evaluate_through_edge
@@ -102,20 +108,23 @@ def _one(model: Path, data: list[Path], through: str, edge: Path | None, questio
         if (model / PEER).is_dir():
             scores = validate(load_family(model / PEER), clips, cache)["tiers"]
             result["no_mapping"] = {tier: s["accuracy"] for tier, s in scores.items()}
-    if questions:
-        result["text"] = ask_family(family, questions, cache)
     return result
 
 
-def _runs(models: list[Path], questions: int, cache: Path | None) -> dict:
-    """The same questions to several runs; RuyicamError(USAGE) where they have not the same tiers."""
+def _text(models: list[Path], against: Path | None, questions: int, cache: Path | None) -> dict:
+    """The same questions to one model or several runs; RuyicamError(USAGE) where they have not the same tiers."""
     from ruyicam.cloud.family.load import load_family
-    from ruyicam.cloud.training.ask import ask_family, over_runs
+    from ruyicam.cloud.training.ask import answers_of, difference, over_runs, summary
 
-    families = {str(m): load_family(m) for m in models}
+    families = {str(m): load_family(m) for m in [*models, *([against] if against else [])]}
     if len({tuple(f.config.trunk.exits) for f in families.values()}) > 1:
-        raise RuyicamError(Exit.USAGE, "the --model have different tiers, expected runs of one recipe")
-    return over_runs({name: ask_family(f, questions, cache) for name, f in families.items()})
+        raise RuyicamError(Exit.USAGE, "the models have different tiers, expected runs of one recipe")
+    said = {name: answers_of(f, questions, cache) for name, f in families.items()}
+    runs = {str(m): said[str(m)] for m in models}
+    text = over_runs({name: summary(o) for name, o in runs.items()}) if len(runs) > 1 else summary(next(iter(runs.values())))
+    if against:
+        text["against"] = {"model": str(against)} | difference(list(runs.values()), said[str(against)])
+    return text
 
 
 def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, shares, changes, jobs, cache) -> dict:
@@ -214,17 +223,32 @@ def _show(result: dict) -> None:
         figures = ", ".join(f"{tier} {value:.3f}" for tier, value in result["no_mapping"].items())
         console.print(f"without mapping: {figures}")
     if "text" in result:
-        text = result["text"]
-        groups = list(text["most_frequent_answer"])
-        rows = [
-            [tier, _figure(s["exact_match"]), *(_figure(s["groups"][g]) for g in groups)] for tier, s in text["tiers"].items()
+        _show_text(result["text"])
+
+
+def _show_text(text: dict) -> None:
+    groups = list(text["most_frequent_answer"])
+
+    scored = {**text["tiers"], **text.get("runs", {})}
+    rows = [
+        [
+            name,
+            _figure(s["exact_match"]),
+            "{:.2f} to {:.2f}".format(*s["interval"]) if "interval" in s else "",
+            *(_figure(s["groups"][g]) for g in groups),
         ]
-        rows += [
-            [name, *(_figure(v) for v in (s["exact_match"], *s["groups"].values()))] for name, s in text.get("runs", {}).items()
-        ]
-        rows.append(["most frequent answer", "", *(_figure(text["most_frequent_answer"][g]) for g in groups)])
-        show_table(
-            f"{text['questions']} questions about {text['scenes']} scenes: exact match",
-            ["tier", "mean of groups", *groups],
-            rows,
+        for name, s in scored.items()
+    ]
+    rows.append(["most frequent", "", "", *(_figure(text["most_frequent_answer"][g]) for g in groups)])
+    show_table(
+        f"{text['questions']} questions about {text['scenes']} scenes: exact match, mean of the groups",
+        ["tier", "mean", "95 %", *groups],
+        rows,
+    )
+    console.print("reward of a report: " + ", ".join(f"{n} {_figure(s['report']['reward'])}" for n, s in scored.items()))
+    if other := text.get("against"):
+        figures = (
+            f"{name} {other[part]['mean']:+.3f} ({other[part]['interval'][0]:+.3f} to {other[part]['interval'][1]:+.3f})"
+            for name, part in (("exact match", "exact_match"), ("report", "report"))
         )
+        console.print(f"better than {other['model']} by: {', '.join(figures)}")

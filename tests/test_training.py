@@ -252,16 +252,18 @@ def test_train_and_eval_commands(tmp_path, data, cache, refused):
     assert sum(right) / 8 == result["tiers"]["cloud-l"]["accuracy"]
     assert 0 <= result["text"]["exact_match"] <= 1 and set(result["consistency"]) >= {"edge/cloud-l"}
     models = ("--model", tmp_path / "run", "--model", peer)
-    done = run("eval", *models, "--questions", "8", "--cache", cache, "--json")
+    done = run("eval", *models, "--against", peer, "--questions", "8", "--cache", cache, "--json")
     assert done.returncode == 0, done.stderr
     text = json.loads(done.stdout)["text"]
     scores = [text["runs"][str(m)]["exact_match"] for m in models[1::2]]
     assert scores[0] == result["text"]["exact_match"] and np.isclose(text["exact_match"]["mean"], np.mean(scores))
+    assert np.isclose(text["against"]["exact_match"]["mean"], np.mean(scores) - scores[1])
     assert np.isclose(
         text["tiers"]["edge"]["exact_match"]["spread"], np.std(text["tiers"]["edge"]["exact_match"]["seeds"]), atol=1e-3
     )
     for arguments, says in (
         (("eval", *models, "--questions", 8, "--data", data), "--questions N alone"),
+        (("eval", *models[:2], "--data", data, "--against", peer), "--questions N"),
         (("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run"), "none.toml"),
         (("eval", "--folds", 3), "--config"),
         (("eval", "--folds", 3, "--config", config, "--data", data, "--ablate", "colour=1"), "colour=1"),

@@ -1,0 +1,71 @@
+"""What is made of a family's answers: exact match, where it may lie, and whether one model is better than another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ruyicam.cloud.data.questions import Question
+from ruyicam.cloud.training.ask import Outcome, difference, summary
+
+PARTS = ("what", "who", "order", "when", "reward")
+
+
+def outcome(right: np.ndarray, reward: np.ndarray) -> Outcome:
+    """right bool [scenes, 2]: a question about two people and one about order in each scene; reward [scenes] of reports."""
+    asked = [
+        (scene, Question(kind, f"{kind}?", "yes" if scene % 3 else "no"))
+        for scene in range(len(right))
+        for kind in ("person", "order")
+    ]
+    said = {"edge": np.zeros(right.size, bool), "cloud-l": right.flatten()}
+    return Outcome(len(right), asked, said, {tier: dict.fromkeys(PARTS, reward) for tier in said})
+
+
+def test_summary_is_of_groups_and_knows_how_sure_it_is():
+    rng = np.random.default_rng(1)
+    right = rng.random((400, 2)) < (0.6, 0.9)
+    text = summary(outcome(right, np.linspace(0, 1, 400)))
+    assert (text["scenes"], text["questions"]) == (400, 800)
+    own = text["tiers"]["cloud-l"]
+    assert own["groups"] == {"multi_person": right[:, 0].mean(), "order": right[:, 1].mean()}
+    assert text["exact_match"] == own["exact_match"] == pytest.approx(right.mean())
+    assert own["kinds"]["person"] == right[:, 0].mean() and own["report"]["reward"] == pytest.approx(0.5)
+    # Two answers in three are "yes".
+    assert text["most_frequent_answer"]["order"] == pytest.approx(2 / 3, abs=0.01)
+    # 1.96 deviations of the mean of two means.
+    wide = 1.96 * np.sqrt((right.var(0) / 400).sum()) / 2
+    assert own["interval"] == pytest.approx([right.mean() - wide, right.mean() + wide], abs=0.15 * wide)
+    assert text["tiers"]["edge"]["interval"] == [0, 0]
+
+
+def test_a_difference_is_of_the_same_scenes():
+    rng = np.random.default_rng(2)
+    right, reward = rng.random((300, 2)) < 0.7, rng.random(300)
+    mended = right.copy()
+    mended[::20] = True
+    before = outcome(right, reward)
+    after = [outcome(mended, reward + 0.02), outcome(right, reward + 0.04)]
+    said = difference(after, before)
+    gain = (mended.mean() - right.mean()) / 2
+    assert said["exact_match"]["mean"] == pytest.approx(gain) and said["report"]["mean"] == pytest.approx(0.03)
+    # All reports gained alike, so that it does not matter which scenes are drawn.
+    assert said["report"]["interval"] == pytest.approx([0.03, 0.03])
+    low, high = said["exact_match"]["interval"]
+    own = summary(before)["tiers"]["cloud-l"]["interval"]
+    assert 0 < low < gain < high and high - low < (own[1] - own[0]) / 3
+    unlike = difference([outcome(~right, reward)], outcome(right, reward))["exact_match"]
+    assert unlike["interval"][1] < 0
+    with pytest.raises(ValueError, match="other scenes"):
+        difference([outcome(right[:10], reward[:10])], before)
+
+
+def test_few_questions_give_no_false_figures():
+    one = Outcome(
+        3,
+        [(0, Question("hidden", "is someone hidden?", "no"))],
+        {"edge": np.array([True])},
+        {"edge": dict.fromkeys(PARTS, np.ones(3))},
+    )
+    text = summary(one)
+    assert text["tiers"]["edge"]["groups"] == {"occlusion": 1.0} and text["tiers"]["edge"]["interval"] == [1, 1]
