@@ -61,7 +61,7 @@ def evaluate(
     elif not model or not (data or questions):
         raise RuyicamError(Exit.USAGE, "give --model DIR with --data DIR or --questions N, or --folds N with --config FILE")
     elif len(model) == 1:
-        result = _one(model[0], data or [], through, edge, cache)
+        result = _one(model[0], data, through, edge, cache) if data else {}
     elif data or len(set(model)) < len(model):
         raise RuyicamError(Exit.USAGE, f"{len(model)} --model are given, expected different ones and --questions N alone")
     else:
@@ -96,18 +96,17 @@ def _one(model: Path, data: list[Path], through: str, edge: Path | None, cache: 
 
     from .evaluate import evaluate_through_edge
 
-    family, result = load_family(model), {}
-    if data:
-        clips = find_clips(data, family.config.labels)
-        if through == "torch":
-            result = {"clips": len(clips), "through": "torch"} | validate(family, clips, cache)
-        else:
-            with _bar() as progress:
-                bar = progress.add_task("clips", total=len(clips))
-                result = evaluate_through_edge(model, clips, edge, lambda: progress.advance(bar))
-        if (model / PEER).is_dir():
-            scores = validate(load_family(model / PEER), clips, cache)["tiers"]
-            result["no_mapping"] = {tier: s["accuracy"] for tier, s in scores.items()}
+    family = load_family(model)
+    clips = find_clips(data, family.config.labels)
+    if through == "torch":
+        result = {"clips": len(clips), "through": "torch"} | validate(family, clips, cache)
+    else:
+        with _bar() as progress:
+            bar = progress.add_task("clips", total=len(clips))
+            result = evaluate_through_edge(model, clips, edge, lambda: progress.advance(bar))
+    if (model / PEER).is_dir():
+        scores = validate(load_family(model / PEER), clips, cache)["tiers"]
+        result["no_mapping"] = {tier: s["accuracy"] for tier, s in scores.items()}
     return result
 
 
@@ -123,7 +122,10 @@ def _text(models: list[Path], against: Path | None, questions: int, cache: Path 
     runs = {str(m): said[str(m)] for m in models}
     text = over_runs({name: summary(o) for name, o in runs.items()}) if len(runs) > 1 else summary(next(iter(runs.values())))
     if against:
-        text["against"] = {"model": str(against)} | difference(list(runs.values()), said[str(against)])
+        try:
+            text["against"] = {"model": str(against)} | difference(list(runs.values()), said[str(against)])
+        except ValueError as error:
+            raise RuyicamError(Exit.USAGE, f"--against {against}: {error}") from error
     return text
 
 

@@ -56,7 +56,7 @@ def test_a_difference_is_of_the_same_scenes():
     assert 0 < low < gain < high and high - low < (own[1] - own[0]) / 3
     unlike = difference([outcome(~right, reward)], outcome(right, reward))["exact_match"]
     assert unlike["interval"][1] < 0
-    with pytest.raises(ValueError, match="other scenes"):
+    with pytest.raises(ValueError, match="of other scenes"):
         difference([outcome(right[:10], reward[:10])], before)
 
 

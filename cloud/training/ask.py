@@ -146,7 +146,7 @@ def difference(runs: list[Outcome], other: Outcome) -> dict:
     are drawn anew, the same for all}. ValueError where they were asked other things.
     """
     if any(run.asked != other.asked for run in runs):
-        raise ValueError("the runs were asked about other scenes, expected the same")
+        raise ValueError("its windows are of other scenes or lengths, expected those of the runs")
     match = _resampled(other, *(run.right[run.deepest] for run in (*runs, other)))
     reward = _resampled_mean(*(run.reports[run.deepest]["reward"] for run in (*runs, other)))
     plain = summary(other)
