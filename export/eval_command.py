@@ -230,7 +230,6 @@ def _show(result: dict) -> None:
 
 def _show_text(text: dict) -> None:
     groups = list(text["most_frequent_answer"])
-
     scored = {**text["tiers"], **text.get("runs", {})}
     rows = [
         [

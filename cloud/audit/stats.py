@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import beta
 
 from ruyicam.cloud.privacy.bounds import vacuous
+from ruyicam.cloud.training.metrics import middle, resampled
 
 CONFIDENCE = 0.95
 
@@ -25,12 +26,9 @@ def interval(right: int, trials: int, confidence: float = CONFIDENCE) -> tuple[f
 
 def bootstrap(values: np.ndarray, groups: np.ndarray, seed: int = 0, rounds: int = 2000) -> tuple[float, float]:
     """Percentile interval of the mean of `values` whose groups (people, clips) are drawn anew, `rounds` times."""
-    names, index = np.unique(groups, return_inverse=True)
+    index = np.unique(groups, return_inverse=True)[1]
     sums, counts = np.bincount(index, values), np.bincount(index)
-    draws = np.random.default_rng(seed).integers(len(names), size=(rounds, len(names)))
-    means = sums[draws].sum(1) / counts[draws].sum(1)
-    tail = 50 * (1 - CONFIDENCE)
-    return float(np.percentile(means, tail)), float(np.percentile(means, 100 - tail))
+    return middle(resampled(sums[:, None], counts[:, None], seed, rounds), CONFIDENCE)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.family.vocabulary import Report
 
-from .metrics import spread
+from .metrics import middle, resampled, spread
 
 # Training takes its scenes from 0 on.
 FIRST_SCENE = 900_000
 _GROUP_OF = {kind: group for group, kinds in GROUPS.items() for kind in kinds}
-_RESAMPLES, _MIDDLE = 2000, (2.5, 97.5)
+_SEED = 23
 
 
 @dataclass(frozen=True)
@@ -93,28 +92,28 @@ def summary(outcome: Outcome) -> dict:
     "most_frequent_answer" what always giving the most frequent answer to a kind of question would score.
     """
     kinds = np.array([q.kind for _, q in outcome.asked])
-    most: dict[str, list[bool]] = {}
-    for kind in _GROUP_OF:
-        answers = [q.answer for _, q in outcome.asked if q.kind == kind]
-        if answers:
-            most[kind] = [a == Counter(answers).most_common(1)[0][0] for a in answers]
-    tiers = {}
-    for tier, right in outcome.right.items():
-        by_kind = {kind: right[kinds == kind] for kind in _GROUP_OF if (kinds == kind).any()}
-        groups = _by_group(by_kind)
-        tiers[tier] = {
-            "exact_match": float(np.mean(list(groups.values()))),
-            "interval": _interval(_resampled(outcome, right)),
-            "groups": groups,
-            "kinds": {kind: float(values.mean()) for kind, values in sorted(by_kind.items())},
+    answers = np.array([q.answer for _, q in outcome.asked])
+    most = np.zeros(len(answers), bool)
+    for kind in set(kinds):
+        most[kinds == kind] = answers[kinds == kind] == Counter(answers[kinds == kind]).most_common(1)[0][0]
+    names, known, asked = _tally(outcome, *outcome.right.values(), most)
+    shares, drawn = known.sum(1) / asked.sum(0), _mean(resampled(known, asked, _SEED))
+    tiers = {
+        tier: {
+            "exact_match": float(own.mean()),
+            "interval": list(middle(draws)),
+            "groups": dict(zip(names, own.tolist(), strict=True)),
+            "kinds": {str(kind): float(right[kinds == kind].mean()) for kind in sorted(set(kinds))},
             "report": {name: float(values.mean()) for name, values in outcome.reports[tier].items()},
         }
+        for (tier, right), own, draws in zip(outcome.right.items(), shares[:-1], drawn[:-1], strict=True)
+    }
     return {
         "scenes": outcome.scenes,
         "questions": len(outcome.asked),
         "exact_match": tiers[outcome.deepest]["exact_match"],
         "tiers": tiers,
-        "most_frequent_answer": _by_group(most),
+        "most_frequent_answer": dict(zip(names, shares[-1].tolist(), strict=True)),
     }
 
 
@@ -147,56 +146,39 @@ def difference(runs: list[Outcome], other: Outcome) -> dict:
     """
     if any(run.asked != other.asked for run in runs):
         raise ValueError("its windows are of other scenes or lengths, expected those of the runs")
-    match = _resampled(other, *(run.right[run.deepest] for run in (*runs, other)))
-    reward = _resampled_mean(*(run.reports[run.deepest]["reward"] for run in (*runs, other)))
-    plain = summary(other)
-    own = [summary(run) for run in runs]
+    both = (*runs, other)
+    _, known, asked = _tally(other, *(run.right[run.deepest] for run in both))
+    rewards = np.stack([run.reports[run.deepest]["reward"] for run in both])[..., None]
     return {
-        "exact_match": {
-            "mean": float(np.mean([s["exact_match"] for s in own]) - plain["exact_match"]),
-            "interval": _interval(match[:-1].mean(0) - match[-1]),
-        },
-        "report": {
-            "mean": float(np.mean([s["tiers"][r.deepest]["report"]["reward"] for s, r in zip(own, runs, strict=True)]))
-            - plain["tiers"][other.deepest]["report"]["reward"],
-            "interval": _interval(reward[:-1].mean(0) - reward[-1]),
-        },
+        name: {"mean": float(_gain(_mean(sums.sum(1) / counts.sum(0)))), "interval": list(middle(_gain(drawn)))}
+        for name, sums, counts in (("exact_match", known, asked), ("report", rewards, np.ones_like(rewards[0])))
+        for drawn in [_mean(resampled(sums, counts, _SEED))]
     }
 
 
-def _draws(scenes: int) -> np.ndarray:
-    """How often each resample draws each scene, [resamples, scenes]; always the same."""
-    return np.random.default_rng(23).multinomial(scenes, np.full(scenes, 1 / scenes), _RESAMPLES).astype(np.float32)
+def _gain(scores: np.ndarray) -> np.ndarray:
+    """[runs + 1, ...] -> [...]: mean of the runs less the last."""
+    return scores[:-1].mean(0) - scores[-1]
 
 
-def _resampled(outcome: Outcome, *right: np.ndarray) -> np.ndarray:
-    """Exact match, mean of the groups, of every resample: answers [questions] each -> [answers, resamples]."""
-    groups = list(GROUPS)
-    asked = np.zeros((outcome.scenes, len(groups)), np.float32)
-    known = np.zeros((len(right), outcome.scenes, len(groups)), np.float32)
-    for i, (scene, q) in enumerate(outcome.asked):
-        group = groups.index(_GROUP_OF[q.kind])
-        asked[scene, group] += 1
-        known[:, scene, group] += [r[i] for r in right]
-    draws = _draws(outcome.scenes)
-    # A group that a resample has no question of says nothing there.
-    with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmean((draws @ known) / (draws @ asked), -1)
+def _tally(outcome: Outcome, *right: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(the groups that were asked about, right answers [answers, scenes, groups], questions [scenes, groups]); `right`: bool
+    [questions] each.
+    """
+    names = [group for group in GROUPS if any(_GROUP_OF[q.kind] == group for _, q in outcome.asked)]
+    scene = [i for i, _ in outcome.asked]
+    group = [names.index(_GROUP_OF[q.kind]) for _, q in outcome.asked]
+    asked = np.zeros((outcome.scenes, len(names)))
+    known = np.zeros((len(right), *asked.shape))
+    np.add.at(asked, (scene, group), 1)
+    np.add.at(known, (slice(None), scene, group), np.stack(right))
+    return names, known, asked
 
 
-def _resampled_mean(*values: np.ndarray) -> np.ndarray:
-    """Mean of every resample: values [scenes] each -> [values, resamples]."""
-    return np.stack(values) @ _draws(len(values[0])).T / len(values[0])
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    return [float(v) for v in np.nanpercentile(values, _MIDDLE)]
-
-
-def _by_group(right: dict[str, np.ndarray | list[bool]]) -> dict[str, float]:
-    pooled = {group: [r for k in kinds for r in right.get(k, [])] for group, kinds in GROUPS.items()}
-    return {group: float(np.mean(values)) for group, values in pooled.items() if values}
+def _mean(shares: np.ndarray) -> np.ndarray:
+    """Mean of the groups, [..., groups] -> [...]; a group that a draw has no question of says nothing there."""
+    with np.errstate(invalid="ignore"):
+        return np.nansum(shares, -1) / np.isfinite(shares).sum(-1)
 
 
 def _right(family: Family, hidden: torch.Tensor, asked: list[tuple[int, Question]]) -> np.ndarray:

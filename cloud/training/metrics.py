@@ -37,3 +37,22 @@ def agreement(a: Sequence[int], b: Sequence[int]) -> float:
 def spread(values: Sequence[float]) -> dict:
     """{"mean", "spread" (standard deviation), "seeds": each value} of one figure over several runs."""
     return {"mean": float(np.mean(values)), "spread": float(np.std(values)), "seeds": [round(v, 4) for v in values]}
+
+
+def resampled(sums: np.ndarray, counts: np.ndarray, seed: int = 0, rounds: int = 2000) -> np.ndarray:
+    """Shares sum(sums) / sum(counts) of units that are drawn anew, `rounds` times (bootstrap, Efron 1979).
+
+    sums [..., units, k] and counts [units, k] -> float64 [..., rounds, k], nan where a draw counts nothing. The same seed draws
+    the same units, so that two shares of them can be compared draw by draw.
+    """
+    units = len(counts)
+    draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), rounds).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return (draws @ sums) / (draws @ counts)
+
+
+def middle(values: np.ndarray, share: float = 0.95) -> tuple[float, float]:
+    """Between which two the middle `share` of `values` lie; nan is left out."""
+    tail = 50 * (1 - share)
+    low, high = np.nanpercentile(values, (tail, 100 - tail))
+    return float(low), float(high)
