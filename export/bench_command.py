@@ -14,9 +14,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.files import write_whole
 
 from .options import CacheOption, EdgeOption, JsonFlag, console, show_table
+from .rl_command import SMALL
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -80,8 +82,14 @@ def kernels(as_json: JsonFlag = False) -> None:
     if "not_run" in graphics:
         console.print(f"GPU: not run, {graphics['not_run']}")
         return
-    console.print(f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; replayed graphs")
+    many, alone = graphics["launch_us"]
+    console.print(
+        f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; one call of a replayed graph "
+        f"of 20, where the smallest kernel takes {many:.1f} us (alone in a graph {alone:.1f})"
+    )
     _show("Mapping on the GPU, steps 1 to 4", ["batch"], graphics["mapping"], "memory_roofline_fraction", "of bandwidth")
+    title = "Preprocessing on the GPU, 1920x1080"
+    _show(title, ["cameras"], graphics["preprocess"], "memory_roofline_fraction", "of bandwidth")
 
 
 @app.command()
@@ -210,6 +218,11 @@ def rl(
         float | None,
         typer.Option(help="arithmetic: share of the worked-out demonstrations that do every step twice", min=0, max=1),
     ] = None,
+    schedule: Annotated[
+        str, typer.Option(help="of BPPO, as in 'ruyicam rl'; none where a second round costs more than its tokens, as on a GPU")
+    ] = "decided",
+    hidden: Annotated[int, typer.Option(help="arithmetic: hidden size of the new model, a multiple of 32", min=32)] = SMALL[0],
+    layers: Annotated[int, typer.Option(help="arithmetic: layers of the new model", min=1)] = SMALL[1],
     prompts: Annotated[int, typer.Option(help="prompts of a step", min=1)] = 16,
     samples: Annotated[int, typer.Option(help="responses of a group", min=2)] = 8,
     micro_batch: Annotated[int, typer.Option(help="responses of one forward pass", min=1)] = 32,
@@ -222,18 +235,20 @@ def rl(
     as_json: JsonFlag = False,
 ) -> None:
     """BPPO beside TRL's GRPO: time to a target reward, and what each part of it does."""
-    from .rl_command import COLUMNS, load_task, load_trl
+    from .rl_command import COLUMNS, load_task, load_trl, run_config
 
+    if hidden % 32:
+        raise RuyicamError(Exit.USAGE, f"--hidden is {hidden}, expected a multiple of 32")
     load_trl()
-    from ruyicam.cloud.bppo.run import RLConfig
-
     from .bench_rl import Bench, bench_rl
 
     with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as bar:
-        kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar, checked)
-        base = RLConfig(steps=steps, prompts=prompts, samples=samples, micro_batch=micro_batch, bf16=bf16)
-        if learning_rate:
-            base = base.model_copy(update={"learning_rate": learning_rate})
+        size = (hidden, layers)
+        kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar, checked, size=size)
+        given = {"learning_rate": learning_rate} if learning_rate else {}
+        base = run_config(
+            steps=steps, prompts=prompts, samples=samples, micro_batch=micro_batch, bf16=bf16, schedule=schedule, **given
+        )
         line = bar.add_task("", total=steps)
         bench = Bench(kind, network, words, out, base, target, tests)
         result = bench_rl(

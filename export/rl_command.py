@@ -15,6 +15,8 @@ from ruyicam.cloud.files import write_whole
 
 from .options import CacheOption, JsonFlag, console, show_table
 
+# Hidden size and layers of arithmetic's new model.
+SMALL = (128, 3)
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
@@ -31,19 +33,34 @@ def load_trl() -> None:
     warnings.filterwarnings("ignore", module="transformers|trl|torch")
 
 
+def run_config(**fields):
+    """The RLConfig of these fields; RuyicamError(USAGE) with one line that names the option which does not fit."""
+    from pydantic import ValidationError
+
+    from ruyicam.cloud.bppo.run import RLConfig
+
+    try:
+        return RLConfig(**fields)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = f"--{wrong['loc'][0]}: ".replace("_", "-") if wrong["loc"] else ""
+        raise RuyicamError(Exit.USAGE, option + wrong["msg"].removeprefix("Value error, ")) from error
+
+
 def load_language_model(path: str):
-    """(model, tokenizer) of a Hugging Face folder or name; RuyicamError(USAGE) with one line if it is none."""
+    """(model, tokenizer) of a Hugging Face folder or name, on this process's GPU if it has one; RuyicamError(USAGE) with one
+    line if it is none."""
+    from accelerate import PartialState
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype="auto"), AutoTokenizer.from_pretrained(
-            path, padding_side="left"
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(PartialState().device)
+        return model, AutoTokenizer.from_pretrained(path, padding_side="left")
     except (OSError, ValueError) as error:
         raise RuyicamError(Exit.USAGE, f"model {path}: {first_line(error)}") from error
 
 
-def arithmetic_start(task, out: Path, bar: Progress):
+def arithmetic_start(task, out: Path, bar: Progress, hidden: int, layers: int):
     """(model, tokenizer) of the supervised start for arithmetic, which is trained once and kept in `out`."""
     from transformers import TrainerCallback
 
@@ -57,7 +74,7 @@ def arithmetic_start(task, out: Path, bar: Progress):
             def on_step_end(self, args, state, control, **kwargs):
                 bar.update(line, completed=state.global_step, total=state.max_steps)
 
-        supervised_start(task, tokenizer(), out, callbacks=[Shown()])
+        supervised_start(task, tokenizer(), out, hidden=hidden, layers=layers, callbacks=[Shown()])
     return load_language_model(str(out))
 
 
@@ -107,22 +124,14 @@ def rl(
 ) -> None:
     """Reinforcement learning of a text model, or of the family's language head, with BPPO or GRPO."""
     load_trl()
-    from pydantic import ValidationError
-
     from ruyicam.cloud.bppo.report import write_report
     from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
 
     if lora and task == "behaviour":
         raise RuyicamError(Exit.USAGE, "--lora is for language models; the family's head is small, leave it out")
     given = locals()
-    try:
-        config = RLConfig(
-            **{name: given[name] for name in RLConfig.model_fields if name in given}, save_every=max(1, min(50, steps // 4))
-        )
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        option = f"--{wrong['loc'][0]}: ".replace("_", "-") if wrong["loc"] else ""
-        raise RuyicamError(Exit.USAGE, option + wrong["msg"].removeprefix("Value error, ")) from error
+    fields = {name: given[name] for name in RLConfig.model_fields if name in given}
+    config = run_config(**fields, save_every=max(1, min(50, steps // 4)))
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
         kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed)
         before = evaluate(kind, network, words, tests)
@@ -167,9 +176,10 @@ def load_task(
     checked: float | None = None,
     reads: int = 1,
     seed: int = 0,
+    size: tuple[int, int] = SMALL,
 ):
     """(task, model, tokenizer, what to do with the trained model). checked: as Arithmetic has it, None: as it is there; reads,
-    seed: as Behaviour has them.
+    seed: as Behaviour has them; size: hidden size and layers of arithmetic's new model.
     """
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
@@ -178,8 +188,8 @@ def load_task(
 
     if name == "arithmetic":
         task = Arithmetic() if checked is None else Arithmetic(checked=checked)
-        start = out / f"start-{task.checked:g}"
-        network, words = load_language_model(model) if model else arithmetic_start(task, start, bar)
+        start = out / (f"start-{task.checked:g}" + ("" if size == SMALL else f"-{size[0]}x{size[1]}"))
+        network, words = load_language_model(model) if model else arithmetic_start(task, start, bar, *size)
         return task, network, words, save
     if name == "gsm8k":
         if model is None or data is None:
@@ -191,6 +201,8 @@ def load_task(
         return GSM8K(data), network, words, save
     if name != "behaviour":
         raise RuyicamError(Exit.USAGE, f"--task is {name}, expected behaviour, gsm8k or arithmetic")
+    from accelerate import PartialState
+
     from ruyicam.cloud.bppo.tasks.behaviour import Behaviour
     from ruyicam.cloud.data.store import default_cache
     from ruyicam.cloud.family.load import load_family
@@ -203,6 +215,7 @@ def load_task(
     task.prepare(lambda done, of: bar.update(line, completed=done, total=of, description="generating scenes"))
     bar.remove_task(line)
     network, words = task.model()
+    network.to(PartialState().device)
 
     def adopt(trainer) -> None:
         trainer.accelerator.unwrap_model(trainer.model).copy_to(family.reasoner.text)

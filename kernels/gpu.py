@@ -178,22 +178,16 @@ class GpuPreprocessor:
         self._previous.fill_(_cuda.NOT_STARTED)
 
     def process(self, luma: Any, out: Any = None) -> Any:
-        """luma uint8 [batch, h, w], rows at any stride -> int8 [batch, 3, height, width], on torch's current stream.
-
-        The table of frames is made on the way, in torch's memory and on that stream, which a captured graph keeps.
-        """
-        import torch
-
+        """luma uint8 [batch, h, w], rows at any stride -> int8 [batch, 3, height, width], on torch's current stream."""
         batch, (width, height, *_) = self._previous.shape[0], self._sizes
         a = _array(luma, "uint8", "luma", (batch, None, None), contiguous=False)
         if a.strides[2] != 1:
             raise ValueError("the rows of luma are not contiguous")
         _, h, w = a.shape
-        planes = torch.arange(batch, dtype=torch.int64, device=self._previous.device) * a.strides[0] + a.pointer
         out = _room(out, luma, (batch, 3, height, width), "int8")
         to = _array(out, "int8", "out", (batch, 3, height, width))
         _cuda.preprocess(
-            *self._sizes, w, h, planes.data_ptr(), a.strides[1], batch, self._previous.data_ptr(), self._background.data_ptr(),
+            *self._sizes, w, h, a.pointer, *a.strides[:2], batch, self._previous.data_ptr(), self._background.data_ptr(),
             to.pointer, _stream(None),
         )  # fmt: skip
         return out

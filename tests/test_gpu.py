@@ -8,7 +8,10 @@ import torch
 from made import random_params
 
 from ruyicam.cloud.family import Family, FamilyConfig
+from ruyicam.cloud.family.load import load_family
+from ruyicam.cloud.serve.passes import local_passes
 from ruyicam.export.bench_gpu import why_not
+from ruyicam.export.defaults import default_model
 from ruyicam.kernels import Mapping, Preprocessor, gpu, reference, torch_ops
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"not run: {why_not()}")
@@ -54,3 +57,17 @@ def test_the_operator_runs_on_the_gpu_and_has_gradients():
     np.testing.assert_array_equal(u.detach().cpu(), mapping.exact(tokens))
     u.square().sum().backward()
     assert weight.grad.abs().sum() > 0
+
+
+def test_the_service_reads_on_the_gpu_as_on_the_cpu():
+    rng = np.random.default_rng(7)
+    config = load_family(default_model()).config
+    features = rng.integers(-64, 64, (40, config.window, config.features)).astype(np.int16)
+    released, report = rng.random((40, config.window)) < 0.9, np.ones(40, bool)
+    cpu, cuda = (
+        local_passes(default_model(), device).run("cloud-l", features, released, report) for device in ("cpu", "cuda")
+    )
+    for name, rows in cpu.rows.items():
+        np.testing.assert_allclose(cuda.rows[name], rows, atol=1e-5)
+    assert (cuda.people == cpu.people).mean() > 0.999
+    assert cuda.reports == cpu.reports

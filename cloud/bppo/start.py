@@ -11,9 +11,11 @@ from trl import SFTConfig, SFTTrainer
 
 from .tasks import Task
 
+_HIDDEN, _LAYERS = 128, 3
 
-def small_model(words: PreTrainedTokenizerBase, hidden: int = 128, layers: int = 3) -> Qwen3ForCausalLM:
-    """A new Qwen3 decoder for a vocabulary of our own."""
+
+def small_model(words: PreTrainedTokenizerBase, hidden: int = _HIDDEN, layers: int = _LAYERS) -> Qwen3ForCausalLM:
+    """A new Qwen3 decoder for a vocabulary of our own; `hidden` is a multiple of 32."""
     return Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=len(words),
@@ -39,18 +41,21 @@ def supervised_start(
     examples: int = 10_000,
     epochs: float = 4,
     seed: int = 0,
+    hidden: int = _HIDDEN,
+    layers: int = _LAYERS,
     callbacks: list[TrainerCallback] | None = None,
 ) -> None:
-    """Trains a small model on the task's demonstrations and saves it and its tokenizer in `out`."""
+    """Trains a new model of that size on the task's demonstrations and saves it and its tokenizer in `out`."""
     set_seed(seed)
-    model = small_model(words)
+    model = small_model(words, hidden, layers)
     rows = task.examples("train", examples)
     data = Dataset.from_list([{"prompt": e.prompt, "completion": e.demonstration + words.eos_token} for e in rows])
     args = SFTConfig(
         output_dir=str(out / "start"),
         num_train_epochs=epochs,
         per_device_train_batch_size=48,
-        learning_rate=1.5e-3,
+        # Wider layers take smaller steps (Yang and others, arXiv 2203.03466).
+        learning_rate=1.5e-3 * _HIDDEN / hidden,
         lr_scheduler_type="cosine",
         warmup_steps=50,
         bf16=False,

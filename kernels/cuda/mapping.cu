@@ -10,7 +10,7 @@ int launch(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, in
            ptrdiff_t key_stride, uint64_t* releases, T* clipped, uint8_t* packed, void* stream) {
   if (batch <= 0) return batch == 0 ? int(cudaSuccess) : int(cudaErrorInvalidValue);
   map_kernel<kProject, kRelease, T><<<batch, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-      p, tokens, frame_stride, keys, key_stride, releases, clipped, packed);
+      p, exact_inverse(p.input_scale), tokens, frame_stride, keys, key_stride, releases, clipped, packed);
   return int(cudaGetLastError());
 }
 

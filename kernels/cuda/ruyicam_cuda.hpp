@@ -49,5 +49,8 @@ struct PreprocessArgs {
 constexpr int32_t kNotStarted = INT32_MIN;
 int preprocess(const PreprocessArgs& args, const uint8_t* const* luma, ptrdiff_t stride, int batch, int32_t* previous,
                int32_t* background, int8_t* out, void* stream);
+// The same of frames that lie `apart` bytes from each other.
+int preprocess(const PreprocessArgs& args, const uint8_t* luma, ptrdiff_t apart, ptrdiff_t stride, int batch, int32_t* previous,
+               int32_t* background, int8_t* out, void* stream);
 
 }  // namespace ruyicam::kernels::cuda

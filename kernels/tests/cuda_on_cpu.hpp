@@ -2,7 +2,6 @@
 // meet at barriers, blocks run one after the other. Slow; it checks the arithmetic and the order of things, not the hardware.
 #pragma once
 #include <algorithm>
-#include <atomic>
 #include <barrier>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +14,13 @@
 #define __global__
 #define __launch_bounds__(threads)
 #define __shared__ static
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
 
 namespace cuda_on_cpu {
 
@@ -62,7 +68,6 @@ T __shfl_down_sync(unsigned, T value, int by) {
   return got;
 }
 
-inline void atomicAdd(unsigned long long* to, unsigned long long value) { std::atomic_ref(*to).fetch_add(value); }
 inline uint32_t __funnelshift_l(uint32_t low, uint32_t high, int by) {
   return by == 0 ? high : (high << by) | (low >> (32 - by));
 }

@@ -33,7 +33,8 @@ TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
     std::vector<uint8_t> z(mapping.packed_bytes()), got_z(batch * z.size());
     for (int round = 0; round < 2; ++round) {
       cuda_on_cpu::run({unsigned(batch), 1}, cuda::kThreads, [&] {
-        cuda::map_kernel<true, true>(args, tokens.data(), stride, keys.data(), 32, releases.data(), got_u.data(), got_z.data());
+        cuda::map_kernel<true, true>(args, cuda::exact_inverse(p.input_scale), tokens.data(), stride, keys.data(), 32,
+                                     releases.data(), got_u.data(), got_z.data());
       });
       for (int b = 0; b < batch; ++b) {
         mapping.project(tokens.data() + b * stride, in, u.data(), Backend::kPortable);
@@ -48,9 +49,11 @@ TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
 
 TEST(CudaOnCpu, PreprocessGivesThePortableBits) {
   std::mt19937 rng(23);
-  const int sizes[][4] = {{333, 217, 128, 96}, {640, 480, 192, 144}, {40, 41, 40, 41}, {97, 50, 7, 3}};
-  for (const auto& [w, h, width, height] : sizes) {
-    const int stride = w + 5, cells = width * height;
+  // Rows that begin where many pixels can be read at once, with and without a rest, and rows that do not; few and many to a cell.
+  const int sizes[][5] = {{333, 217, 128, 96, 338}, {640, 480, 192, 144, 656}, {40, 41, 40, 41, 48},
+                          {40, 41, 40, 41, 45},     {97, 50, 7, 3, 112},       {33, 1200, 2, 2, 48}};
+  for (const auto& [w, h, width, height, stride] : sizes) {
+    const int cells = width * height;
     const cuda::PreprocessArgs args{width, height, 6, 64, w, h};
     const auto units = [](int pixels, int n) {
       const int common = std::gcd(pixels, n);
@@ -62,7 +65,7 @@ TEST(CudaOnCpu, PreprocessGivesThePortableBits) {
     std::vector<int8_t> want(plain.output_size()), got(want);
     for (int i = 0; i < 3; ++i) {
       std::vector<uint8_t> frame(size_t(stride * h));
-      for (auto& v : frame) v = uint8_t(rng());
+      for (auto& v : frame) v = i == 2 ? 255 : uint8_t(rng());
       cuda_on_cpu::run({unsigned(height), 1}, cuda::kColumnThreads, [&] {
         cuda::preprocess_row(args, units(w, width), units(h, height), frame.data(), stride, previous.data(), background.data(),
                              got.data(), columns.data());
