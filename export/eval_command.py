@@ -246,6 +246,9 @@ def _show_text(text: dict) -> None:
         ["tier", "mean", "95 %", *groups],
         rows,
     )
+    deepest = list(text["tiers"])[-1]
+    chosen = ", ".join(f"{b} {_figure(value)}" for b, value in text["tiers"][deepest]["one_of_two"].items())
+    console.print(f"{deepest} has the right one of two people: {chosen}")
     console.print("reward of a report: " + ", ".join(f"{n} {_figure(s['report']['reward'])}" for n, s in scored.items()))
     if other := text.get("against"):
         figures = (

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from made import SMALL
 
 from ruyicam.cloud.data.questions import Question
-from ruyicam.cloud.training.ask import Outcome, difference, summary
+from ruyicam.cloud.family import Family
+from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
+from ruyicam.cloud.training.ask import Outcome, difference, one_of_two, summary
 
 PARTS = ("what", "who", "order", "when", "reward")
 
@@ -19,7 +23,8 @@ def outcome(right: np.ndarray, reward: np.ndarray) -> Outcome:
         for kind in ("person", "order")
     ]
     said = {"edge": np.zeros(right.size, bool), "cloud-l": right.flatten()}
-    return Outcome(len(right), asked, said, {tier: dict.fromkeys(PARTS, reward) for tier in said})
+    chosen = {tier: np.array([[3.0], [4.0]]) * (np.arange(len(BEHAVIOURS)) == 1) for tier in said}
+    return Outcome(len(right), asked, said, {tier: dict.fromkeys(PARTS, reward) for tier in said}, chosen)
 
 
 def test_summary_is_of_groups_and_knows_how_sure_it_is():
@@ -37,6 +42,8 @@ def test_summary_is_of_groups_and_knows_how_sure_it_is():
     wide = 1.96 * np.sqrt((right.var(0) / 400).sum()) / 2
     assert own["interval"] == pytest.approx([right.mean() - wide, right.mean() + wide], abs=0.15 * wide)
     assert text["tiers"]["edge"]["interval"] == [0, 0]
+    # Of what no two people did nothing is said.
+    assert own["one_of_two"] == {BEHAVIOURS[1]: 0.75}
 
 
 def test_a_difference_is_of_the_same_scenes():
@@ -66,6 +73,24 @@ def test_few_questions_give_no_false_figures():
         [(0, Question("hidden", "is someone hidden?", "no"))],
         {"edge": np.array([True])},
         {"edge": dict.fromkeys(PARTS, np.ones(3))},
+        {"edge": np.zeros((2, len(BEHAVIOURS)))},
     )
     text = summary(one)
     assert text["tiers"]["edge"]["groups"] == {"occlusion": 1.0} and text["tiers"]["edge"]["interval"] == [1, 1]
+
+
+def test_one_of_two_asks_where_there_is_a_choice():
+    doing, inside = torch.zeros(1, 4, SLOTS, len(BEHAVIOURS)), torch.zeros(1, 4, SLOTS)
+    inside[:, :, :2] = 1
+    inside[0, 3, 2] = 1  # three people
+    fall, walk = BEHAVIOURS.index("fall"), BEHAVIOURS.index("walk")
+    doing[0, :3, 1, fall] = 1
+    doing[0, 2, 0, fall] = 1  # both: no choice
+    doing[0, :, 0, walk] = 1
+    answer = Family(SMALL).eval().reasoner(torch.zeros(1, 4, SMALL.features), torch.ones(1, 4, dtype=torch.bool))["edge"]
+    slots = torch.zeros_like(answer.slots)
+    slots[0, 0, 1, fall], slots[0, 1, 0, fall], slots[0, :, 3] = 1, 1, 9  # right, wrong, and of whom nobody asks
+    slots[0, :2, 0, walk], slots[0, 2, 1, walk] = 1, 1
+    right, asked = one_of_two(answer._replace(slots=slots), doing, inside)
+    assert (right[fall], asked[fall]) == (1, 2) and (right[walk], asked[walk]) == (2, 3)
+    assert asked.sum() == 5

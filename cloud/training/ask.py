@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ruyicam.cloud.data.batches import collate, draw_questions, scene_labels
+from ruyicam.cloud.data.batches import Batch, collate, draw_questions, scene_labels
 from ruyicam.cloud.data.questions import GROUPS, Question, report
 from ruyicam.cloud.data.scoring import WORTH, parts
 from ruyicam.cloud.data.store import Store, Windows, default_cache
-from ruyicam.cloud.family import Family
+from ruyicam.cloud.family import Answer, Family
+from ruyicam.cloud.family.labels import BEHAVIOURS
 from ruyicam.cloud.family.vocabulary import Report
 
 from .metrics import middle, resampled, spread
@@ -29,13 +31,14 @@ class Outcome:
     """What one family answered about `scenes` scenes.
 
     asked: (scene, question), reports left out; right: tier -> bool [questions]; reports: tier -> {"what", "who", "order",
-    "when", "reward": float [scenes]}.
+    "when", "reward": float [scenes]}; chosen: tier -> float [2, behaviours], see `one_of_two`.
     """
 
     scenes: int
     asked: list[tuple[int, Question]]
     right: dict[str, np.ndarray]
     reports: dict[str, dict[str, np.ndarray]]
+    chosen: dict[str, np.ndarray]
 
     @property
     def deepest(self) -> str:
@@ -44,18 +47,34 @@ class Outcome:
 
 
 @torch.no_grad()
-def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """What every exit makes of the released (noised) features of the first `count` windows: tier -> `Answer.hidden`."""
+def _exits(family: Family, scenes: Windows, count: int, seed: int) -> Iterator[tuple[Batch, dict[str, Answer]]]:
+    """What every exit makes of the released (noised) features of the first `count` windows, some at a time."""
     family.eval()
     config, device = family.config, family.encoder.mean.device
     generator = torch.Generator(device).manual_seed(seed)
-    hidden: dict[str, list[torch.Tensor]] = {t: [] for t in config.trunk.exits}
     for start in range(0, count, 32):
         batch = collate([scenes[i] for i in range(start, min(start + 32, count))], config)
         released = family.release(family.features_of_maps(batch["maps"].to(device)), generator)
-        for tier, answer in family.reasoner(released, batch["exists"].to(device)).items():
-            hidden[tier].append(answer.hidden)
-    return {tier: torch.cat(parts) for tier, parts in hidden.items()}
+        yield batch, family.reasoner(released, batch["exists"].to(device))
+
+
+def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """tier -> `Answer.hidden` of the first `count` windows, of released (noised) features."""
+    parts = [{tier: answer.hidden for tier, answer in answers.items()} for _, answers in _exits(family, scenes, count, seed)]
+    return {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
+
+
+def one_of_two(answer: Answer, doing: torch.Tensor, inside: torch.Tensor) -> np.ndarray:
+    """Where exactly one of exactly two people does something, whether the exit finds it likelier of that one; doing [N, W, S,
+    B] and inside [N, W, S] are the truth. Returns float [2, B]: in how many ticks it does, and of how many. Guessing is right
+    in one of two.
+    """
+    inside = inside.bool()
+    doing = doing.bool() & inside[..., None]
+    asked = (doing.sum(2) == 1) & (inside.sum(2) == 2)[..., None]
+    likely = answer.slots.cpu().masked_fill(~inside[..., None], -torch.inf)
+    right = asked & (likely.argmax(2) == doing.int().argmax(2))
+    return torch.stack([right.sum((0, 1)), asked.sum((0, 1))]).double().numpy()
 
 
 @torch.no_grad()
@@ -64,7 +83,11 @@ def answers_of(family: Family, count: int, cache: Path | None = None, threads: i
     family.eval()
     store = Store(cache or default_cache(), family.config, family.encoder)
     scenes = Windows(store.build(store.scenes(FIRST_SCENE, count), threads))
-    hidden = hidden_of(family, scenes, count, seed)
+    parts, chosen = [], dict.fromkeys(family.config.trunk.exits, 0.0)
+    for batch, answers in _exits(family, scenes, count, seed):
+        parts.append({tier: answer.hidden for tier, answer in answers.items()})
+        chosen = {tier: chosen[tier] + one_of_two(answer, batch["doing"], batch["inside"]) for tier, answer in answers.items()}
+    hidden = {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
     asked: list[tuple[int, Question]] = []
     reports: list[Report] = []
     for i in range(count):
@@ -76,6 +99,7 @@ def answers_of(family: Family, count: int, cache: Path | None = None, threads: i
         asked,
         {tier: _right(family, states, asked) for tier, states in hidden.items()},
         {tier: _reports(family, states, reports) for tier, states in hidden.items()},
+        chosen,
     )
 
 
@@ -86,7 +110,8 @@ def ask_family(family: Family, count: int, cache: Path | None = None, threads: i
 
 def summary(outcome: Outcome) -> dict:
     """Returns {"scenes", "questions", "exact_match" (of the deepest exit, mean of the groups), "tiers": {tier: {"exact_match",
-    "interval", "groups": {group: share}, "kinds": {kind: share}, "report": {...}}}, "most_frequent_answer": {group: share}}.
+    "interval", "groups": {group: share}, "kinds": {kind: share}, "report": {...}, "one_of_two": {behaviour: share}}},
+    "most_frequent_answer": {group: share}}.
 
     "interval" is where 95 % of the exact matches lie when scenes are drawn anew from these (bootstrap, Efron 1979);
     "most_frequent_answer" what always giving the most frequent answer to a kind of question would score.
@@ -105,6 +130,7 @@ def summary(outcome: Outcome) -> dict:
             "groups": dict(zip(names, own.tolist(), strict=True)),
             "kinds": {str(kind): float(right[kinds == kind].mean()) for kind in sorted(set(kinds))},
             "report": {name: float(values.mean()) for name, values in outcome.reports[tier].items()},
+            "one_of_two": {b: float(r / n) for b, r, n in zip(BEHAVIOURS, *outcome.chosen[tier], strict=True) if n},
         }
         for (tier, right), own, draws in zip(outcome.right.items(), shares[:-1], drawn[:-1], strict=True)
     }
@@ -126,13 +152,13 @@ def over_runs(said: dict[str, dict]) -> dict:
         tier: {"exact_match": spread([s["tiers"][tier]["exact_match"] for s in said.values()])}
         | {
             part: {name: spread([s["tiers"][tier][part][name] for s in said.values()]) for name in own[part]}
-            for part in ("groups", "kinds", "report")
+            for part in ("groups", "kinds", "report", "one_of_two")
         }
         for tier, own in first["tiers"].items()
     }
     deepest = list(tiers)[-1]
     runs = {
-        name: {part: s["tiers"][deepest][part] for part in ("exact_match", "interval", "groups", "report")}
+        name: {part: s["tiers"][deepest][part] for part in ("exact_match", "interval", "groups", "report", "one_of_two")}
         for name, s in said.items()
     }
     return first | {"exact_match": tiers[deepest]["exact_match"], "tiers": tiers, "runs": runs}
