@@ -21,7 +21,6 @@ SMALL = FamilyConfig(
     input={"width": 64, "height": 64},
     encoder={"tokens": 4, "dim": 8},
     trunk={"hidden_size": 16, "intermediate_size": 16, "heads": 2},
-    text={"layers": 2, "hidden_size": 16, "intermediate_size": 16},
     window=8,
 )
 

@@ -9,7 +9,7 @@ from made import SMALL
 
 from ruyicam.cloud.data.questions import Question
 from ruyicam.cloud.family import Family
-from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS, STATES
+from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
 from ruyicam.cloud.training.ask import Outcome, difference, one_of_two, summary
 
 PARTS = ("what", "who", "order", "when", "reward")
@@ -80,17 +80,17 @@ def test_few_questions_give_no_false_figures():
 
 
 def test_one_of_two_asks_where_there_is_a_choice():
-    states = torch.zeros(1, 4, SLOTS, len(STATES))
-    states[:, :, :2, STATES.index("inside")] = 1
+    doing, inside = torch.zeros(1, 4, SLOTS, len(BEHAVIOURS)), torch.zeros(1, 4, SLOTS)
+    inside[:, :, :2] = 1
+    inside[0, 3, 2] = 1  # three people
     fall, walk = BEHAVIOURS.index("fall"), BEHAVIOURS.index("walk")
-    states[0, :3, 1, fall] = 1
-    states[0, 2, 0, fall] = 1  # both: no choice
-    states[0, :, 0, walk] = 1
-    states[0, 3, 2, STATES.index("inside")] = 1  # three people
+    doing[0, :3, 1, fall] = 1
+    doing[0, 2, 0, fall] = 1  # both: no choice
+    doing[0, :, 0, walk] = 1
     answer = Family(SMALL).eval().reasoner(torch.zeros(1, 4, SMALL.features), torch.ones(1, 4, dtype=torch.bool))["edge"]
     slots = torch.zeros_like(answer.slots)
     slots[0, 0, 1, fall], slots[0, 1, 0, fall], slots[0, :, 3] = 1, 1, 9  # right, wrong, and of whom nobody asks
     slots[0, :2, 0, walk], slots[0, 2, 1, walk] = 1, 1
-    right, asked = one_of_two(answer._replace(slots=slots), states)
+    right, asked = one_of_two(answer._replace(slots=slots), doing, inside)
     assert (right[fall], asked[fall]) == (1, 2) and (right[walk], asked[walk]) == (2, 3)
     assert asked.sum() == 5

@@ -12,7 +12,7 @@ from made import SMALL, write_clip
 from ruyicam.cloud.data.clips import find_clips, model_input
 from ruyicam.cloud.errors import RuyicamError
 from ruyicam.cloud.family import Family, FamilyConfig, Reasoner
-from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS, STATES
+from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
 from ruyicam.cloud.family.vocabulary import CALM, EVENTS, tokenizer
 from ruyicam.cloud.training.metrics import agreement, tier_scores
 from ruyicam.kernels import Preprocessor, reference
@@ -71,10 +71,9 @@ def test_every_exit_has_every_head():
     assert list(answers) == ["edge", "cloud-s", "cloud-l"]
     for a in answers.values():
         assert a.steps.shape == (2, 8, 3) and a.window.shape == (2, 3) and a.doing.shape == (2, 8, len(BEHAVIOURS))
-        assert a.slots.shape == (2, 8, SLOTS, len(STATES)) and a.people.shape == (2, 8, SLOTS + 1)
-        assert a.contour.shape == (2, 8, SLOTS, 17, 3) and a.where.shape == (2, 8, SLOTS, 4)
-        assert a.places.shape == (2, 8, 4, len(STATES))
-        assert a.hidden.shape == (2, 8 + (SLOTS + 1) * len(STATES), SMALL.text.hidden_size)
+        assert a.slots.shape == (2, 8, SLOTS, len(BEHAVIOURS)) and a.people.shape == (2, 8, SLOTS + 1)
+        assert a.contour.shape == (2, 8, SLOTS, 17, 3)
+        assert a.hidden.shape == (2, 8 + SLOTS * len(BEHAVIOURS), SMALL.trunk.hidden_size)
         assert ((a.contour[..., :2] >= 0) & (a.contour[..., :2] <= 1)).all()
         assert a.window.isfinite().all()
 
@@ -93,55 +92,20 @@ def test_every_tick_sees_the_whole_window():
     assert (one - two).abs().max() > 1e-3
 
 
-def test_a_token_is_of_its_strip_of_the_picture():
-    encoder = Family(SMALL).eval().encoder
-    reach, count = SMALL.encoder.reach, SMALL.encoder.tokens
-    maps = torch.randn(1, *encoder.maps(torch.zeros(1, 3, 64, 64)).shape[1:])
-    columns = maps.shape[-1]
-    for column in range(columns):
-        other = maps.clone()
-        other[..., column] += 3
-        changed = (encoder.tokens(other) != encoder.tokens(maps)).any(-1)[0]
-        assert changed.tolist() == [abs(t * columns // count - column) <= reach for t in range(count)]
-
-
-def test_a_person_does_what_is_done_at_their_place():
-    places = Family(SMALL).eval().reasoner.heads.places
-    for linear in (places.people, places.where, places.alone):
-        torch.nn.init.zeros_(linear.weight)
-        torch.nn.init.zeros_(linear.bias)
-    at = [2, 0, 3, 1, 1]
-    places.where.bias.data.view(SLOTS, -1)[range(SLOTS), at] = 30
-    seen, hidden = torch.randn(2, 8, 4, SMALL.text.places), torch.randn(2, 8, SMALL.trunk.hidden_size)
-    slots, where, states = places(seen, hidden)
-    assert where.argmax(-1).eq(torch.tensor(at)).all()
-    torch.testing.assert_close(slots, states[:, :, at])
-
-
 def test_the_language_head_is_told_when_each_person_does_what():
-    """A token is that of its slot (or of anyone), state and course over the window, and of nothing else."""
+    """A token is that of its slot, behaviour and course over the window, and of nothing else."""
     heads = Family(SMALL).eval().reasoner.heads
-    states = torch.zeros(1, 8, SLOTS, len(STATES))
-    states[:, 4:, 2, 3] = 1
-    states[:, :2, 1, STATES.index("hidden")] = 1
-
-    def told(states: torch.Tensor) -> torch.Tensor:
-        return heads.told(states, states[..., : len(BEHAVIOURS)].amax(2)).unflatten(1, (SLOTS + 1, len(STATES)))[0]
-
-    differ = (told(states) != told(torch.zeros_like(states))).any(-1).nonzero().tolist()
-    hidden = STATES.index("hidden")
-    assert differ == [[1, hidden], [2, 3], [SLOTS, 3], [SLOTS, hidden]]
-    # Once more, later: what has begun, and goes on, tells the two apart.
-    again = states.clone()
-    again[:, 2:4, 2, 3] = 1
-    assert (told(again) != told(states)).any(-1).nonzero().tolist() == [[2, 3], [SLOTS, 3]]
+    chance = torch.zeros(1, 8, SLOTS, len(BEHAVIOURS))
+    chance[:, 4:, 2, 3] = 1
+    told, calm = heads.told(chance), heads.told(torch.zeros_like(chance))
+    assert (told != calm).any(-1)[0].nonzero().flatten().tolist() == [2 * len(BEHAVIOURS) + 3]
 
 
 def test_an_untrained_head_can_only_write_valid_reports():
     """The form comes from the decoder, not from what was learned."""
     torch.manual_seed(5)
     model = Family(SMALL).eval()
-    hidden = 3 * torch.randn(16, 8, SMALL.text.hidden_size)
+    hidden = 3 * torch.randn(16, 8, SMALL.trunk.hidden_size)
     for report in model.reasoner.text.report(hidden):
         assert set(report.what) <= {CALM, *EVENTS} and all(1 <= w <= SLOTS for w in report.who)
         assert 0 <= report.sure <= 1 and report.when[0] <= report.when[1]
@@ -150,7 +114,7 @@ def test_an_untrained_head_can_only_write_valid_reports():
 
 def test_packed_texts_do_not_see_each_other():
     model = Family(SMALL).eval()
-    words, hidden = tokenizer(), torch.randn(1, 8, SMALL.text.hidden_size)
+    words, hidden = tokenizer(), torch.randn(1, 8, SMALL.trunk.hidden_size)
     a, b = (words(t)["input_ids"] for t in ("who falls? person 2", "is someone hidden? yes"))
     both = model.reasoner.text(hidden, torch.tensor([a + b]), torch.tensor([[0] * len(a) + [1] * len(b)]))
     alone = model.reasoner.text(hidden, torch.tensor([b]), torch.zeros(1, len(b), dtype=torch.int64))
@@ -161,7 +125,7 @@ def test_decoding_with_a_cache_is_what_training_saw():
     """Greedy decoding, token by token, against the packed forward pass."""
     torch.manual_seed(2)
     model = Family(SMALL).eval()
-    words, hidden = tokenizer(), 2 * torch.randn(4, 8, SMALL.text.hidden_size)
+    words, hidden = tokenizer(), 2 * torch.randn(4, 8, SMALL.trunk.hidden_size)
     prompt = words("who falls?")["input_ids"]
     for row, said in enumerate(model.reasoner.text._decode(hidden, "who falls?", None, 6)[0]):
         ids = torch.tensor([prompt + said])
@@ -186,7 +150,7 @@ def test_the_encoders_short_cuts_change_nothing():
     e.mean.normal_()
     e.spread.uniform_(0.5, 2)
     x = (maps.flatten(2) - e.mean[:, None]) / e.spread[:, None]
-    fit = e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias + e.strips
+    fit = e.query(x.transpose(1, 2)).transpose(1, 2) + e.bias
     pooled = torch.softmax(fit, -1) @ torch.cat([x, e.place.expand(len(x), -1, -1)], 1).transpose(1, 2)
     pooled = torch.cat([pooled, fit.exp().mean(-1, keepdim=True).log()], -1)
     plain = e.norm((pooled.transpose(0, 1) @ e.value).transpose(0, 1))
@@ -198,19 +162,19 @@ def test_the_encoders_short_cuts_change_nothing():
 
 
 def test_a_query_tells_how_much_it_found():
-    """The same person twice in its strip has the same mean look as once; only the mass of the look differs."""
+    """The same person twice has the same mean look as once; only the mass of the look differs."""
     torch.manual_seed(1)
     encoder = Family(SMALL).encoder.eval()
     rows, columns = SMALL.grid
     once = torch.zeros(1, encoder.channels, rows, columns)
     once[..., 0, 0] = 3
     twice = once.clone()
-    twice[..., rows - 1, 0] = 3
+    twice[..., rows - 1, columns - 1] = 3
     encoder.bias.data.zero_()
     encoder.query.weight.data[:] = 1
     encoder.value.data[:, :-1] = 0
     encoder.norm = torch.nn.Identity()
-    gain = ((encoder.tokens(twice) - encoder.tokens(once)) / encoder.value[:, -1])[:, 0]
+    gain = (encoder.tokens(twice) - encoder.tokens(once)) / encoder.value[:, -1]
     assert torch.allclose(gain, torch.full_like(gain, math.log(2)), atol=1e-2)
 
 

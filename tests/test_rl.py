@@ -96,7 +96,7 @@ def test_a_report_is_worth_its_parts():
 def test_the_reporter_says_what_the_head_says():
     torch.manual_seed(2)
     head = TextHead(SMALL).eval()
-    windows = torch.randn(3, SMALL.window, SMALL.text.hidden_size)
+    windows = torch.randn(3, SMALL.window, SMALL.trunk.hidden_size)
     reporter = Reporter.of_head(head, windows).eval()
     words = ReporterTokenizer.of_family(SMALL.window)
     asked = [REPORT, "how many people are there?", REPORT]

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from ruyicam.cloud.family.config import FamilyConfig
-from ruyicam.cloud.family.labels import SLOTS, STATES
+from ruyicam.cloud.family.labels import BEHAVIOURS, SLOTS
 from ruyicam.cloud.family.vocabulary import tokenizer
 
 from .questions import GROUPS, Labels, Question, ask, report
-from .scenes.scene import HIDDEN_BELOW
 from .store import LUMA, Windows
 
 # How many a scene is asked, and of how many it teaches in one step.
@@ -83,8 +82,8 @@ def collate(windows: list[dict[str, torch.Tensor]], config: FamilyConfig, rng: n
     """Windows, newest tick last, as the trunk takes them; N windows, W ticks.
 
     maps float16 [N, W, channels, rows, columns]; exists bool [N, W]; verdict [N, K]; luma [N, W, 12, 16] of -1 to 1;
-    contour [N, W, S, 17, 3]; states [N, W, S, Z]; identity [N, S]; is_scene bool [N]; and with `rng` packed texts: ids,
-    segment, target [N, L].
+    contour [N, W, S, 17, 3]; doing [N, W, S, B]; inside [N, W, S]; identity [N, S]; is_scene bool [N]; and with `rng`
+    packed texts: ids, segment, target [N, L].
     """
     n, w = len(windows), config.window
     maps = windows[0]["maps"]
@@ -93,7 +92,8 @@ def collate(windows: list[dict[str, torch.Tensor]], config: FamilyConfig, rng: n
         "exists": torch.zeros(n, w, dtype=torch.bool),
         "luma": torch.zeros(n, w, LUMA[1], LUMA[0]),
         "contour": torch.zeros(n, w, SLOTS, 17, 3),
-        "states": torch.zeros(n, w, SLOTS, len(STATES)),
+        "doing": torch.zeros(n, w, SLOTS, len(BEHAVIOURS)),
+        "inside": torch.zeros(n, w, SLOTS),
         "identity": torch.full((n, SLOTS), -1),
         "is_scene": torch.tensor(["doing" in x for x in windows]),
         "verdict": torch.stack([x["verdict"] for x in windows]),
@@ -102,11 +102,9 @@ def collate(windows: list[dict[str, torch.Tensor]], config: FamilyConfig, rng: n
         ticks = min(len(x["maps"]), w)
         keep = slice(w - ticks, w)
         out["exists"][row, keep] = True
-        for name in ("maps", "contour"):
-            out[name][row, keep] = x[name][-ticks:].to(out[name].dtype)
-        if "doing" in x:
-            hidden = x["inside"].bool() & (x["visible"] < HIDDEN_BELOW)
-            out["states"][row, keep] = torch.cat([x["doing"], x["inside"][..., None], hidden[..., None]], -1)[-ticks:].float()
+        for name in ("maps", "contour", "doing", "inside"):
+            if name in x:
+                out[name][row, keep] = x[name][-ticks:].to(out[name].dtype)
         out["luma"][row, keep] = x["luma"][-ticks:] / 128 - 1
         if "identity" in x:
             out["identity"][row] = x["identity"]

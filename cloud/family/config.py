@@ -44,8 +44,7 @@ class InputConfig(_Strict):
 class EncoderConfig(_Strict):
     """A backbone of fixed widths (see backbone.py) and T queries that pool its places into tokens."""
 
-    tokens: int = Field(12, ge=1, le=256, description="T, tokens per tick, from left to right")
-    reach: int = Field(1, ge=0, description="columns of places to either side of its own that a token looks at")
+    tokens: int = Field(12, ge=1, le=256, description="T, tokens per tick")
     dim: int = Field(64, ge=4, le=1024, description="D, width of a token")
 
 
@@ -88,12 +87,9 @@ class TrunkConfig(_Strict):
 
 
 class TextConfig(_Strict):
-    """The language head: a decoder with the trunk's heads that reads what one exit makes of a window as its prefix."""
+    """The language head: a decoder of the trunk's width that reads one exit's hidden states as its prefix."""
 
     layers: int = Field(2, ge=1)
-    places: int = Field(48, ge=1, description="width of what is read of each place")
-    hidden_size: int = Field(96, ge=8)
-    intermediate_size: int = Field(192, ge=8)
 
 
 class GateConfig(_Strict):
@@ -119,8 +115,6 @@ class FamilyConfig(_Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> FamilyConfig:
-        if self.text.hidden_size % (2 * self.trunk.heads):
-            raise ValueError("text.hidden_size must be a multiple of twice trunk.heads")
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels are {self.labels}, expected at least two different ones")
         if "look" in self.labels:

@@ -22,8 +22,7 @@ class Encoder(nn.Module):
     """int8 or float [N, 3, height, width] -> tokens float [N, T, D], each token layer-normalised.
 
     `maps` is the fixed part (what things look like and how much they move, place by place); `tokens` is the part that
-    is trained: T learned queries, each of a strip of the picture from left to right, which turn what they find there into a
-    token each.
+    is trained: T learned queries look over the places, and each turns what it finds into a token of its own.
     """
 
     def __init__(self, config: FamilyConfig):
@@ -37,8 +36,7 @@ class Encoder(nn.Module):
         y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
         self.register_buffer("place", torch.stack([x, y, x * x, y * y]).flatten(1), persistent=False)
         self.query = nn.Linear(channels, e.tokens)
-        self.bias = nn.Parameter(torch.zeros(e.tokens, rows * columns))
-        self.register_buffer("strips", _strips(e.tokens, columns, rows, e.reach), persistent=False)
+        self.bias = nn.Parameter(_regions(e.tokens, x.flatten(), y.flatten()))
         inputs = channels + _PLACE + _MASS
         self.value = nn.Parameter(torch.randn(e.tokens, inputs, e.dim) * inputs**-0.5)
         self.norm = nn.LayerNorm(e.dim)
@@ -71,7 +69,7 @@ class Encoder(nn.Module):
         x = maps.flatten(2).to(self.mean.dtype)
         # Channels are standardised where they are few: in the queries, and after pooling, whose weights add up to 1.
         query = self.query.weight / self.spread
-        bias = self.bias + self.strips + (self.query.bias - query @ self.mean)[:, None]
+        bias = self.bias + (self.query.bias - query @ self.mean)[:, None]
         # `query @ x` would copy all of x to make one product of it.
         fit = torch.bmm(query.expand(len(x), -1, -1), x) + bias
         mass = torch.logsumexp(fit, -1, keepdim=True)
@@ -84,8 +82,10 @@ class Encoder(nn.Module):
         return self.tokens(self.maps(frames))
 
 
-def _strips(tokens: int, columns: int, rows: int, reach: int) -> torch.Tensor:
-    """0 where a token looks, out of sight elsewhere: float [T, places]; token i is of the columns around its share of them."""
-    own = torch.arange(tokens) * columns // tokens
-    far = (torch.arange(columns) - own[:, None]).abs() > reach
-    return torch.where(far, -1e4, 0.0).repeat(1, rows)
+def _regions(tokens: int, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """First look of each query: half of them everywhere, half at an upright strip of the picture; [T, places]."""
+    bias = torch.zeros(tokens, len(x))
+    strips = tokens // 2
+    for i in range(strips):
+        bias[i] = -8 * (x - (2 * (i + 0.5) / strips - 1)) ** 2
+    return bias

@@ -13,8 +13,6 @@ BEHAVIOURS = (
     "loiter",
     "help",
 )
-# What is said of each person: behaviours, whether they are in the picture, and out of sight behind something.
-STATES = (*BEHAVIOURS, "inside", "hidden")
 # COCO's order.
 KEYPOINTS = (
     "nose",

@@ -35,8 +35,7 @@ class Reasoner(nn.Module):
     def forward(self, features: torch.Tensor, valid: torch.Tensor, exits: tuple[str, ...] | None = None) -> dict[str, Answer]:
         """features [N, W, n] as released, valid bool [N, W] -> an answer per exit (or the named ones), shallowest first."""
         wanted = {name: d for name, d in self.exits.items() if exits is None or name in exits}
-        seen = self.heads.places.look(features, valid)
-        return {name: self.heads(h, valid, seen) for name, h in self.trunk(features, valid, wanted).items()}
+        return {name: self.heads(h, valid) for name, h in self.trunk(features, valid, wanted).items()}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json, tier.txt and model.safetensors: this tier alone."""

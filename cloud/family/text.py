@@ -33,10 +33,9 @@ class TextHead(nn.Module):
 
     def __init__(self, config: FamilyConfig):
         super().__init__()
-        sizes = config.trunk.model_copy(update=config.text.model_dump(exclude={"layers"}))
         # Packed texts are long, and a fused attention keeps no weights that could be dropped.
         fused = {"attn_implementation": "sdpa", "attention_dropout": 0.0}
-        hf = decoder_config(sizes, config.text.layers, vocab_size=len(tokenizer()), tie_word_embeddings=False, **fused)
+        hf = decoder_config(config, config.text.layers, vocab_size=len(tokenizer()), tie_word_embeddings=False, **fused)
         self.prefix = nn.Linear(hf.hidden_size, hf.hidden_size)
         self.decoder = Qwen3ForCausalLM(hf)
 

@@ -8,14 +8,15 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
-from .config import FamilyConfig, TrunkConfig
+from .config import FamilyConfig
 
 
-def decoder_config(t: TrunkConfig, depth: int, **options) -> Qwen3Config:
-    """The Hugging Face configuration of `depth` layers in these sizes; a pretrained decoder has the same kind.
+def decoder_config(config: FamilyConfig, depth: int, **options) -> Qwen3Config:
+    """The Hugging Face configuration of `depth` layers in the trunk's sizes; a pretrained decoder has the same kind.
 
     `options` are Qwen3Config's, in place of the trunk's own.
     """
+    t = config.trunk
     own = dict(
         vocab_size=1,
         hidden_size=t.hidden_size,
@@ -42,7 +43,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: FamilyConfig, depth: int):
         super().__init__()
-        hf = decoder_config(config.trunk, depth)
+        hf = decoder_config(config, depth)
         self.scale = 1.0 if config.mapping.bypass else 1 / (2 * config.mapping.sigma)
         self.embed = nn.Linear(config.features, hf.hidden_size)
         self.missing = nn.Parameter(torch.zeros(hf.hidden_size))

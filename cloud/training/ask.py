@@ -15,7 +15,7 @@ from ruyicam.cloud.data.questions import GROUPS, Question, report
 from ruyicam.cloud.data.scoring import WORTH, parts
 from ruyicam.cloud.data.store import Store, Windows, default_cache
 from ruyicam.cloud.family import Answer, Family
-from ruyicam.cloud.family.labels import BEHAVIOURS, STATES
+from ruyicam.cloud.family.labels import BEHAVIOURS
 from ruyicam.cloud.family.vocabulary import Report
 
 from .metrics import middle, resampled, spread
@@ -64,14 +64,15 @@ def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dic
     return {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
 
 
-def one_of_two(answer: Answer, states: torch.Tensor) -> np.ndarray:
-    """Where exactly one of exactly two people does something, whether the exit finds it likelier of that one; states [N, W, S,
-    Z]. Returns float [2, behaviours]: in how many ticks it does, and of how many. Guessing is right in one of two.
+def one_of_two(answer: Answer, doing: torch.Tensor, inside: torch.Tensor) -> np.ndarray:
+    """Where exactly one of exactly two people does something, whether the exit finds it likelier of that one; doing [N, W, S,
+    B] and inside [N, W, S] are the truth. Returns float [2, B]: in how many ticks it does, and of how many. Guessing is right
+    in one of two.
     """
-    inside = states[..., STATES.index("inside")].bool()
-    doing = states[..., : len(BEHAVIOURS)].bool() & inside[..., None]
+    inside = inside.bool()
+    doing = doing.bool() & inside[..., None]
     asked = (doing.sum(2) == 1) & (inside.sum(2) == 2)[..., None]
-    likely = answer.slots[..., : len(BEHAVIOURS)].cpu().masked_fill(~inside[..., None], -torch.inf)
+    likely = answer.slots.cpu().masked_fill(~inside[..., None], -torch.inf)
     right = asked & (likely.argmax(2) == doing.int().argmax(2))
     return torch.stack([right.sum((0, 1)), asked.sum((0, 1))]).double().numpy()
 
@@ -85,7 +86,7 @@ def answers_of(family: Family, count: int, cache: Path | None = None, threads: i
     parts, chosen = [], dict.fromkeys(family.config.trunk.exits, 0.0)
     for batch, answers in _exits(family, scenes, count, seed):
         parts.append({tier: answer.hidden for tier, answer in answers.items()})
-        chosen = {tier: chosen[tier] + one_of_two(answer, batch["states"]) for tier, answer in answers.items()}
+        chosen = {tier: chosen[tier] + one_of_two(answer, batch["doing"], batch["inside"]) for tier, answer in answers.items()}
     hidden = {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
     asked: list[tuple[int, Question]] = []
     reports: list[Report] = []

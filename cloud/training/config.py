@@ -39,8 +39,6 @@ class LossConfig(_Strict):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     scene_label: float = Field(1.0, ge=0, description="of a generated scene's label beside a real clip's")
     doing: float = Field(0.5, ge=0, description="behaviours per tick, and per person and tick")
-    rare: float = Field(0.5, ge=0, description="by which power of its rarity an error about a behaviour counts more")
-    where: float = Field(0.3, ge=0, description="the place of each person, per tick")
     people: float = Field(0.3, ge=0)
     contour: float = Field(0.3, ge=0)
     text: float = Field(1.0, ge=0)

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from ruyicam.cloud.data.batches import Batch
 from ruyicam.cloud.family import Answer, Family
-from ruyicam.cloud.family.labels import BEHAVIOURS, STATES
 
 from .adversaries import Adversaries
 from .config import LossConfig
@@ -17,8 +16,6 @@ _TEMPERATURE = 2.0
 _JOINT_SCALE = 10.0
 # The speaker that has no exit: the labels themselves.
 LABELS = "labels"
-# In which share of people's ticks scenes show each behaviour; states that are no behaviour weigh 1.
-_SHARE = (0.2, 0.26, 0.09, 0.12, 0.03, 0.13, 0.015, 0.02, 0.05, 0.06, 0.009)
 # How unsure of its labels the language head learns to be.
 _DOUBT = 0.3
 
@@ -28,52 +25,22 @@ def _mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (value * mask).sum() / mask.sum().clamp(min=1)
 
 
-def _weights(power: float, states: int, device: torch.device) -> torch.Tensor:
-    """[states]: how much an error about each counts, more for rare behaviours; about 1 on the whole."""
-    weights = torch.ones(states, device=device)
-    weights[: len(BEHAVIOURS)] = (0.1 / torch.tensor(_SHARE, device=device)) ** power
-    return weights
-
-
 def structure_loss(answer: Answer, batch: Batch, seen: torch.Tensor, config: LossConfig) -> torch.Tensor:
     """Behaviours, people count and contour of one exit; ticks that were not seen are not asked about."""
     scene = (seen & batch["is_scene"][:, None])[..., None]
     bce = functional.binary_cross_entropy_with_logits
-    states = batch["states"]
-    weight = _weights(config.rare, states.shape[-1], states.device)
-    doing = states[..., : len(BEHAVIOURS)].amax(2)
-    total = config.doing * _mean(bce(answer.doing, doing, weight[: len(BEHAVIOURS)], reduction="none"), scene)
-    total = total + config.doing * _mean(bce(answer.slots, states, weight, reduction="none"), scene[..., None])
-    inside = states[..., STATES.index("inside")]
-    people = inside.sum(-1).long()
+    doing = batch["doing"]
+    total = config.doing * _mean(bce(answer.doing, doing.amax(2), reduction="none"), scene)
+    total = total + config.doing * _mean(bce(answer.slots, doing, reduction="none"), scene[..., None])
+    people = batch["inside"].sum(-1).long()
     count = functional.cross_entropy(answer.people.flatten(0, 1), people.flatten(), reduction="none")
     total = total + config.people * _mean(count.view_as(people), scene[..., 0])
-    total = total + _places_loss(answer, batch["contour"], states, inside, scene, weight, config)
     found = batch["contour"][..., 2]
     far = (answer.contour[..., :2] - batch["contour"][..., :2]).abs().sum(-1)
     total = total + config.contour * _JOINT_SCALE * _mean(far, found * seen[:, :, None, None])
     # A teacher misses people, so that only scenes tell where no one is.
     there = bce(answer.contour[..., 2], found, reduction="none")
     return total + config.contour * _mean(there, scene[..., None])
-
-
-def _places_loss(
-    answer: Answer,
-    contour: torch.Tensor,
-    states: torch.Tensor,
-    inside: torch.Tensor,
-    seen: torch.Tensor,
-    weight: torch.Tensor,
-    config: LossConfig,
-) -> torch.Tensor:
-    """Where each person is, and what is done at each place, whoever does it; inside [N, W, S], seen bool [N, W, 1]."""
-    places = answer.places.shape[2]
-    own = (contour[..., 0].mean(-1) * places).long().clamp(0, places - 1)
-    where = functional.cross_entropy(answer.where.flatten(0, 2), own.flatten(), reduction="none").view_as(own)
-    here = (states * inside[..., None]).to(answer.places.dtype)
-    done = torch.zeros_like(answer.places).scatter_reduce(2, own[..., None].expand_as(here), here, "amax")
-    bce = functional.binary_cross_entropy_with_logits(answer.places, done, weight, reduction="none")
-    return config.where * _mean(where, inside * seen) + config.doing * _mean(bce, seen[..., None])
 
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -97,14 +64,15 @@ class Trainee(nn.Module):
         self, batch: Batch, exists: torch.Tensor, released: torch.Tensor, speaker: str
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """(scalar loss, terms of it, detached). `speaker` is the exit whose text is trained in this step; with LABELS the
-        language head learns from the true states of all people, and nothing else is trained.
+        language head learns from what people do in truth, and nothing else is trained.
 
         exists, released bool [N, W]: ticks that the camera saw, and that left it. `edge` is judged on clean features,
         where it runs, and on released ones, where it helps the layers that it shares; the cloud tiers on released ones.
         """
         c, family = self.config, self.family
         if speaker == LABELS:
-            unsure = (batch["states"] - _DOUBT * torch.rand_like(batch["states"])).abs()
+            doing = batch["doing"]
+            unsure = (doing - _DOUBT * torch.rand_like(doing)).abs()
             text = self._text(family.reasoner.heads.truth(unsure), batch)
             return text, {"text": text.detach()}
         clean, answers, features = family(batch["maps"], exists, released, self.tiers)
