@@ -235,7 +235,7 @@ def rl(
     as_json: JsonFlag = False,
 ) -> None:
     """BPPO beside TRL's GRPO: time to a target reward, and what each part of it does."""
-    from .rl_command import COLUMNS, load_task, load_trl, run_config
+    from .rl_command import COLUMNS, load_task, load_trl, rl_config
 
     if hidden % 32:
         raise RuyicamError(Exit.USAGE, f"--hidden is {hidden}, expected a multiple of 32")
@@ -246,7 +246,7 @@ def rl(
         size = (hidden, layers)
         kind, network, words, _ = load_task(task, model, data, scenes, tests, cache, out, bar, checked, size=size)
         given = {"learning_rate": learning_rate} if learning_rate else {}
-        base = run_config(
+        base = rl_config(
             steps=steps, prompts=prompts, samples=samples, micro_batch=micro_batch, bf16=bf16, schedule=schedule, **given
         )
         line = bar.add_task("", total=steps)

@@ -33,7 +33,7 @@ def load_trl() -> None:
     warnings.filterwarnings("ignore", module="transformers|trl|torch")
 
 
-def run_config(**fields):
+def rl_config(**fields):
     """The RLConfig of these fields; RuyicamError(USAGE) with one line that names the option which does not fit."""
     from pydantic import ValidationError
 
@@ -131,7 +131,7 @@ def rl(
         raise RuyicamError(Exit.USAGE, "--lora is for language models; the family's head is small, leave it out")
     given = locals()
     fields = {name: given[name] for name in RLConfig.model_fields if name in given}
-    config = run_config(**fields, save_every=max(1, min(50, steps // 4)))
+    config = rl_config(**fields, save_every=max(1, min(50, steps // 4)))
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
         kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed)
         before = evaluate(kind, network, words, tests)

@@ -60,8 +60,15 @@ def _exits(family: Family, scenes: Windows, count: int, seed: int) -> Iterator[t
 
 def hidden_of(family: Family, scenes: Windows, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     """tier -> `Answer.hidden` of the first `count` windows, of released (noised) features."""
-    parts = [{tier: answer.hidden for tier, answer in answers.items()} for _, answers in _exits(family, scenes, count, seed)]
-    return {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
+    return _joined([_hidden(answers) for _, answers in _exits(family, scenes, count, seed)])
+
+
+def _hidden(answers: dict[str, Answer]) -> dict[str, torch.Tensor]:
+    return {tier: answer.hidden for tier, answer in answers.items()}
+
+
+def _joined(read: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {tier: torch.cat([some[tier] for some in read]) for tier in read[0]}
 
 
 def one_of_two(answer: Answer, doing: torch.Tensor, inside: torch.Tensor) -> np.ndarray:
@@ -83,11 +90,11 @@ def answers_of(family: Family, count: int, cache: Path | None = None, threads: i
     family.eval()
     store = Store(cache or default_cache(), family.config, family.encoder)
     scenes = Windows(store.build(store.scenes(FIRST_SCENE, count), threads))
-    parts, chosen = [], dict.fromkeys(family.config.trunk.exits, 0.0)
+    read, chosen = [], dict.fromkeys(family.config.trunk.exits, 0.0)
     for batch, answers in _exits(family, scenes, count, seed):
-        parts.append({tier: answer.hidden for tier, answer in answers.items()})
+        read.append(_hidden(answers))
         chosen = {tier: chosen[tier] + one_of_two(answer, batch["doing"], batch["inside"]) for tier, answer in answers.items()}
-    hidden = {tier: torch.cat([p[tier] for p in parts]) for tier in parts[0]}
+    hidden = _joined(read)
     asked: list[tuple[int, Question]] = []
     reports: list[Report] = []
     for i in range(count):
