@@ -62,6 +62,7 @@ def _show(title: str, what: list[str], rows: list[dict], share: str, name: str) 
 @app.command()
 def kernels(as_json: JsonFlag = False) -> None:
     """The mapping and the preprocessing beside NumPy, PyTorch, ONNX Runtime and OpenCV."""
+    from .bench_gpu import CALLS, FRAME
     from .bench_kernels import bench_kernels
 
     with Console(stderr=True).status("") as status:
@@ -85,10 +86,10 @@ def kernels(as_json: JsonFlag = False) -> None:
     many, alone = graphics["launch_us"]
     console.print(
         f"GPU: {graphics['device']}, {graphics['copy_bytes_per_second'] / 1e9:.0f} GB/s copied; one call of a replayed graph "
-        f"of 20, where the smallest kernel takes {many:.1f} us (alone in a graph {alone:.1f})"
+        f"of {CALLS}, where the smallest kernel takes {many:.1f} us (alone in a graph {alone:.1f})"
     )
     _show("Mapping on the GPU, steps 1 to 4", ["batch"], graphics["mapping"], "memory_roofline_fraction", "of bandwidth")
-    title = "Preprocessing on the GPU, 1920x1080"
+    title = "Preprocessing on the GPU, {}x{}".format(*FRAME)
     _show(title, ["cameras"], graphics["preprocess"], "memory_roofline_fraction", "of bandwidth")
 
 

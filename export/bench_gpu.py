@@ -16,7 +16,7 @@ from .torch_peer import TorchPreprocess
 # The last of each is more than the caches of a GPU hold.
 BATCHES = (1, 8, 64, 256, 65536)
 CAMERAS = (1, 8, 64)
-_FRAME = (1920, 1080)
+FRAME = (1920, 1080)
 # Calls in a graph, so that what is timed is the GPU's work, not how fast graphs can be launched.
 CALLS = 20
 _ROUNDS, _ROUND_US = 15, 10_000.0
@@ -109,9 +109,9 @@ def _bench_mapping(batch: int, bandwidth: float) -> dict:
 def _bench_preprocess(cameras: int, bandwidth: float) -> dict:
     sizes = FamilyConfig().input.model_dump(exclude={"rate_hz"})
     generator = torch.Generator("cuda").manual_seed(0)
-    width, height = _FRAME
+    width, height = FRAME
     luma = torch.randint(0, 256, (3, cameras, height, width), dtype=torch.uint8, device="cuda", generator=generator)
-    ours, peer = gpu.GpuPreprocessor(cameras, **sizes), TorchPreprocess(cameras, _FRAME, **sizes).cuda()
+    ours, peer = gpu.GpuPreprocessor(cameras, **sizes), TorchPreprocess(cameras, FRAME, **sizes).cuda()
     compiled = torch.compile(peer)
     out = torch.empty(cameras, 3, sizes["height"], sizes["width"], dtype=torch.int8, device="cuda")
     with torch.inference_mode():

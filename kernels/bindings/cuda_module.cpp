@@ -49,7 +49,8 @@ PYBIND11_MODULE(_cuda, m) {
   });
   m.def("preprocess",
         [](int width, int height, int background_shift, int mask_floor, int frame_width, int frame_height, uintptr_t luma,
-           ptrdiff_t apart, ptrdiff_t stride, int batch, uintptr_t previous, uintptr_t background, uintptr_t out, uintptr_t stream) {
+           ptrdiff_t apart, ptrdiff_t stride, int batch, uintptr_t previous, uintptr_t background, uintptr_t out,
+           uintptr_t stream) {
           check(cuda::preprocess({width, height, background_shift, mask_floor, frame_width, frame_height},
                                  at<const uint8_t>(luma), apart, stride, batch, at<int32_t>(previous),
                                  at<int32_t>(background), at<int8_t>(out), at<void>(stream)));

@@ -179,9 +179,9 @@ __device__ inline void release_frame(const MappingArgs& p, const int16_t* u, con
 }
 
 template <bool kProject, bool kRelease, class T = int16_t>
-__global__ void __launch_bounds__(kThreads) map_kernel(MappingArgs p, float inverse, const float* tokens, ptrdiff_t frame_stride,
-                                                       const uint8_t* keys, ptrdiff_t key_stride, uint64_t* releases,
-                                                       T* clipped, uint8_t* packed) {
+__global__ void __launch_bounds__(kThreads) map_kernel(MappingArgs p, float inverse, const float* tokens,
+                                                       ptrdiff_t frame_stride, const uint8_t* keys, ptrdiff_t key_stride,
+                                                       uint64_t* releases, T* clipped, uint8_t* packed) {
   __shared__ Shared shared;
   const size_t frame = blockIdx.x;
   const size_t n = size_t(p.tokens) * p.out_dim;
