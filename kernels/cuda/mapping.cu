@@ -9,8 +9,11 @@ template <bool kProject, bool kRelease, class T>
 int launch(const MappingArgs& p, const float* tokens, ptrdiff_t frame_stride, int batch, const uint8_t* keys,
            ptrdiff_t key_stride, uint64_t* releases, T* clipped, uint8_t* packed, void* stream) {
   if (batch <= 0) return batch == 0 ? int(cudaSuccess) : int(cudaErrorInvalidValue);
-  map_kernel<kProject, kRelease, T><<<batch, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-      p, exact_inverse(p.input_scale), tokens, frame_stride, keys, key_stride, releases, clipped, packed);
+  const float inverse = exact_inverse(p.input_scale);
+  const bool small = kProject && is_small(p, inverse, tokens, frame_stride);
+  (small ? map_kernel<kProject, kRelease, kProject, T> : map_kernel<kProject, kRelease, false, T>)
+      <<<batch, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(p, inverse, tokens, frame_stride, keys, key_stride, releases,
+                                                                   clipped, packed);
   return int(cudaGetLastError());
 }
 

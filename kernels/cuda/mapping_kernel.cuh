@@ -1,12 +1,11 @@
 // The mapping's device code: one block maps one frame. Included by mapping.cu, and by a test that runs it on the CPU.
 #pragma once
-#include <cmath>
+#include <type_traits>
 
-#include "ruyicam_cuda.hpp"
+#include "mapping_small.cuh"
 
 namespace ruyicam::kernels::cuda {
 
-constexpr int kThreads = 128;
 constexpr int kInFlight = 16;    // loads that a thread waits for together
 constexpr int kQuadRoom = 4096;  // quads of rounded inputs in shared memory at a time: at least 16 tokens
 
@@ -49,37 +48,6 @@ __device__ inline void chacha20(const uint8_t* key, uint64_t release, uint32_t c
     words[i] = uint64_t(x[2 * i] + s[2 * i]) | uint64_t(x[2 * i + 1] + s[2 * i + 1]) << 32;
 }
 
-// 1 / scale where that is a power of two, so that a multiplication is the division to the last bit; else 0.
-inline float exact_inverse(float scale) {
-  int exponent = 0;
-  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100 ? 1 / scale : 0;
-}
-
-__device__ inline int32_t quantize(float h, float scale, float inverse) {
-  float x = inverse != 0 ? h * inverse : __fdiv_rn(h, scale);
-  x = x == x ? x : 0.0f;
-  return __float2int_rn(fminf(fmaxf(x, -127.0f), 127.0f));
-}
-
-// floor(clip * 2^16 / ceil(sqrt(sum))): root and quotient are guessed in double, then made exact.
-__device__ inline int64_t clip_factor(uint64_t sum, int32_t clip) {
-  uint64_t root = uint64_t(sqrt(double(sum)));
-  while (root * root >= sum) --root;
-  while (root * root < sum) ++root;
-  const uint64_t whole = uint64_t(clip) << 16;
-  uint64_t factor = uint64_t(double(whole) / double(root));
-  while (factor * root > whole) --factor;
-  while ((factor + 1) * root <= whole) ++factor;
-  return int64_t(factor);
-}
-
-__device__ inline int32_t look_up(const MappingArgs& p, int32_t a) {
-  const int64_t half = p.lut_size / 2;
-  int64_t index = (int64_t(a) * p.multiplier + p.round) >> p.shift;
-  index = index < -half ? -half : (index > half - 1 ? half - 1 : index);
-  return p.lut[index + half];
-}
-
 // A dot product of `quads` quads; weights of one output are `apart` words apart, and many are on their way at once.
 __device__ inline int32_t dot(const int32_t* weight, int apart, const int32_t* input, int quads, int32_t sum) {
   for (int first = 0; first < quads; first += kInFlight) {
@@ -95,11 +63,12 @@ __device__ inline int32_t dot(const int32_t* weight, int apart, const int32_t* i
 
 struct Shared {
   union {
-    int32_t quads[kQuadRoom];     // while projecting
-    uint64_t words[kThreads];     // while releasing
+    int32_t quads[kQuadRoom];  // while projecting
+    uint64_t words[kThreads];  // while releasing
+    SmallShared small;
   };
   int16_t noised[kThreads];
-  unsigned long long sums[kThreads / 32];  // of each warp
+  unsigned long long sums[kWarps];
 };
 
 // Features of one frame, clipped, into global memory u [n]: int16, or the same numbers as float.
@@ -112,38 +81,39 @@ __device__ inline void project_frame(const MappingArgs& p, float inverse, const 
     const int rows = min(room, p.tokens - first);
     __syncthreads();
     for (int i = threadIdx.x; i < rows * quads; i += kThreads) {
-      const int row = i / quads, at = 4 * (i % quads);
-      const float* from = h + size_t(first + row) * p.in_dim + at;
       float4 v{0, 0, 0, 0};
       if (aligned) {
-        v = *reinterpret_cast<const float4*>(from);
+        v = reinterpret_cast<const float4*>(h)[size_t(first) * quads + i];
       } else {
+        const int row = i / quads, at = 4 * (i % quads);
+        const float* from = h + size_t(first + row) * p.in_dim + at;
         v.x = from[0];
         if (at + 1 < p.in_dim) v.y = from[1];
         if (at + 2 < p.in_dim) v.z = from[2];
         if (at + 3 < p.in_dim) v.w = from[3];
       }
-      const auto byte = [&](float x) { return uint32_t(quantize(x, p.input_scale, inverse)) & 255u; };
+      const auto byte = [&](float x) {
+        return uint32_t(quantize(inverse != 0 ? x * inverse : __fdiv_rn(x, p.input_scale))) & 255u;
+      };
       shared.quads[i] = int32_t(byte(v.x) | byte(v.y) << 8 | byte(v.z) << 16 | byte(v.w) << 24);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < rows * p.out_dim; i += kThreads) {
       const int row = i / p.out_dim, j = i % p.out_dim;
-      const int32_t v = look_up(p, dot(p.weight + j, p.out_dim, shared.quads + row * quads, quads, p.bias[j]));
+      const int32_t v = p.lut[table_index(p, dot(p.weight + j, p.out_dim, shared.quads + row * quads, quads, p.bias[j]))];
       u[size_t(first) * p.out_dim + i] = T(v);
       mine += (unsigned long long)(int64_t(v) * v);
     }
   }
-  for (int by = 16; by > 0; by /= 2) mine += __shfl_down_sync(0xffffffffu, mine, by);
-  if (threadIdx.x % 32 == 0) shared.sums[threadIdx.x / 32] = mine;
+  for (int by = kWarp / 2; by > 0; by /= 2) mine += __shfl_down_sync(0xffffffffu, mine, by);
+  if (threadIdx.x % kWarp == 0) shared.sums[threadIdx.x / kWarp] = mine;
   __syncthreads();
   unsigned long long total = 0;
-  for (int warp = 0; warp < kThreads / 32; ++warp) total += shared.sums[warp];
+  for (int warp = 0; warp < kWarps; ++warp) total += shared.sums[warp];
   if (total > (unsigned long long)(p.clip) * p.clip) {
-    const int64_t factor = clip_factor(total, p.clip);
-    for (int i = threadIdx.x; i < n; i += kThreads) u[i] = T(int64_t(u[i]) * factor / 65536);
+    const int32_t factor = clip_factor(total, p.clip);
+    for (int i = threadIdx.x; i < n; i += kThreads) u[i] = T(int32_t(u[i]) * factor / 65536);
   }
-  __syncthreads();
 }
 
 // u + noise, saturated and packed. Every thread scans the whole table, so that the time does not depend on the noise.
@@ -178,15 +148,24 @@ __device__ inline void release_frame(const MappingArgs& p, const int16_t* u, con
   }
 }
 
-template <bool kProject, bool kRelease, class T = int16_t>
+// kSmall: is_small.
+template <bool kProject, bool kRelease, bool kSmall = false, class T = int16_t>
 __global__ void __launch_bounds__(kThreads) map_kernel(MappingArgs p, float inverse, const float* tokens,
                                                        ptrdiff_t frame_stride, const uint8_t* keys, ptrdiff_t key_stride,
                                                        uint64_t* releases, T* clipped, uint8_t* packed) {
-  __shared__ Shared shared;
+  __shared__ std::conditional_t<kSmall && !kRelease, SmallShared, Shared> shared;
   const size_t frame = blockIdx.x;
   const size_t n = size_t(p.tokens) * p.out_dim;
   T* u = clipped + frame * n;
-  if constexpr (kProject) project_frame(p, inverse, tokens + ptrdiff_t(frame) * frame_stride, u, shared);
+  if constexpr (kProject) {
+    const float* h = tokens + ptrdiff_t(frame) * frame_stride;
+    if constexpr (!kSmall)
+      project_frame(p, inverse, h, u, shared);
+    else if constexpr (kRelease)
+      project_small(p, inverse, h, u, shared.small);
+    else
+      project_small(p, inverse, h, u, shared);
+  }
   if constexpr (kRelease) {
     const uint64_t number = releases[frame];
     release_frame(p, u, keys + ptrdiff_t(frame) * key_stride, number, packed + frame * ((n * p.bits + 7) / 8), shared);

@@ -18,6 +18,9 @@
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(16) int4 {
+  int32_t x, y, z, w;
+};
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
@@ -57,7 +60,16 @@ inline void run(Index grid, int threads, const std::function<void()>& kernel) {
 
 inline void __syncthreads() { cuda_on_cpu::meeting->arrive_and_wait(); }
 
-// All threads of the block call it together, which is more than CUDA asks for.
+// All threads of the block call them together, which is more than CUDA asks for.
+inline unsigned __reduce_add_sync(unsigned, unsigned value) {
+  const unsigned me = threadIdx.x, first = me / cuda_on_cpu::kWarp * cuda_on_cpu::kWarp;
+  cuda_on_cpu::exchanged[me] = value;
+  __syncthreads();
+  unsigned sum = 0;
+  for (unsigned i = first; i < first + cuda_on_cpu::kWarp; ++i) sum += unsigned(cuda_on_cpu::exchanged[i]);
+  __syncthreads();
+  return sum;
+}
 template <class T>
 T __shfl_down_sync(unsigned, T value, int by) {
   const unsigned me = threadIdx.x;

@@ -15,11 +15,14 @@ using namespace ruyicam::kernels;
 TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
   std::mt19937_64 rng(21);
   // Tokens and features that do not fit one pass, every bit width's rests, and dimensions that are no multiples of four.
-  const int sizes[][4] = {{12, 64, 8, 8}, {1, 1, 1, 2}, {37, 1022, 3, 7}, {9, 30, 29, 11}, {5, 7, 20, 16}};
-  for (const auto& [t, in, out, bits] : sizes) {
+  const int sizes[][5] = {{12, 64, 8, 8, 4},   {12, 64, 8, 8, 4}, {12, 64, 8, 8, 4},  {3, 16, 42, 5, 0}, {3, 16, 42, 5, 0},
+                          {3, 16, 42, 5, 0},   {12, 64, 8, 8, 3}, {1, 1, 1, 2, 3},    {37, 1022, 3, 7, 3},
+                          {9, 30, 29, 11, 3}, {5, 7, 20, 16, 3}};
+  int smalls = 0;
+  for (const auto& [t, in, out, bits, apart] : sizes) {
     Mapping mapping(random_params(rng, t, in, out, bits));
     const MappingParams& p = mapping.params();
-    const int batch = 2, stride = t * in + 3;
+    const int batch = 2, stride = t * in + apart;
     std::vector<float> tokens(size_t(batch * stride));
     std::normal_distribution<float> normal(0, 3);
     for (auto& x : tokens) x = normal(rng);
@@ -29,12 +32,15 @@ TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
     std::vector<uint64_t> releases{5, uint64_t(1) << 35};
     const auto quads = quads_of(p);
     const cuda::MappingArgs args = cuda_args(p, quads.data(), p.bias.data(), p.lut.data(), p.noise_cdf.data());
+    const float inverse = cuda::exact_inverse(p.input_scale);
+    const bool small = cuda::is_small(args, inverse, tokens.data(), stride);
+    smalls += small;
     std::vector<int16_t> u(mapping.features()), got_u(batch * u.size());
     std::vector<uint8_t> z(mapping.packed_bytes()), got_z(batch * z.size());
     for (int round = 0; round < 2; ++round) {
       cuda_on_cpu::run({unsigned(batch), 1}, cuda::kThreads, [&] {
-        cuda::map_kernel<true, true>(args, cuda::exact_inverse(p.input_scale), tokens.data(), stride, keys.data(), 32,
-                                     releases.data(), got_u.data(), got_z.data());
+        (small ? cuda::map_kernel<true, true, true> : cuda::map_kernel<true, true, false>)(
+            args, inverse, tokens.data(), stride, keys.data(), 32, releases.data(), got_u.data(), got_z.data());
       });
       for (int b = 0; b < batch; ++b) {
         mapping.project(tokens.data() + b * stride, in, u.data(), Backend::kPortable);
@@ -45,6 +51,7 @@ TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
     }
     EXPECT_EQ(releases, (std::vector<uint64_t>{7, (uint64_t(1) << 35) + 2}));
   }
+  EXPECT_GE(smalls, 2);
 }
 
 TEST(CudaOnCpu, PreprocessGivesThePortableBits) {
