@@ -53,6 +53,8 @@ def evaluate(
     if folds:
         if not config or not data or folds < 2:
             raise RuyicamError(Exit.USAGE, "--folds takes a number from 2, --config FILE and --data DIR")
+        if model or questions:
+            raise RuyicamError(Exit.USAGE, "--folds trains models of its own; ask --model and --questions in a command without it")
         settings = run_config(config, changes=changes or [])
         ablations = [_change(text, settings.loss) for text in ablate or []]
         result = _cross(
@@ -66,7 +68,7 @@ def evaluate(
         raise RuyicamError(Exit.USAGE, f"{len(model)} --model are given, expected different ones and --questions N alone")
     else:
         result = {}
-    if questions and not folds:
+    if questions:
         result["text"] = _text(model, against, questions, cache)
     if as_json:
         print(json.dumps(result))

@@ -157,7 +157,7 @@ def tiny(tmp_path_factory):
 
 def test_a_supervised_start_learns_the_demonstrations(tmp_path, capfd):
     task, words = Arithmetic(terms=2), arithmetic_tokenizer()
-    supervised_start(task, words, tmp_path, examples=64, epochs=20)
+    supervised_start(task, words, tmp_path, 128, 3, examples=64, epochs=20)
     # That is where the command's own JSON goes.
     assert capfd.readouterr().out == ""
     model, words = load(tmp_path)
@@ -167,7 +167,7 @@ def test_a_supervised_start_learns_the_demonstrations(tmp_path, capfd):
         return sum(float(m(input_ids=ids, labels=ids).loss) for ids in text) / len(text)
 
     with torch.no_grad():
-        assert loss(model) < 0.8 * loss(small_model(words).eval())
+        assert loss(model) < 0.8 * loss(small_model(words, 128, 3).eval())
 
 
 class Odd(Arithmetic):

@@ -266,6 +266,7 @@ def test_train_and_eval_commands(tmp_path, data, cache, refused):
         (("eval", *models[:2], "--data", data, "--against", peer), "--questions N"),
         (("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run"), "none.toml"),
         (("eval", "--folds", 3), "--config"),
+        (("eval", "--folds", 3, "--config", config, "--data", data, "--questions", 8), "a command without it"),
         (("eval", "--folds", 3, "--config", config, "--data", data, "--ablate", "colour=1"), "colour=1"),
     ):
         code, said = refused(*arguments)

@@ -11,10 +11,11 @@ from trl import SFTConfig, SFTTrainer
 
 from .tasks import Task
 
-_HIDDEN, _LAYERS = 128, 3
+# The learning rate was chosen for this hidden size.
+_WIDTH = 128
 
 
-def small_model(words: PreTrainedTokenizerBase, hidden: int = _HIDDEN, layers: int = _LAYERS) -> Qwen3ForCausalLM:
+def small_model(words: PreTrainedTokenizerBase, hidden: int, layers: int) -> Qwen3ForCausalLM:
     """A new Qwen3 decoder for a vocabulary of our own; `hidden` is a multiple of 32."""
     return Qwen3ForCausalLM(
         Qwen3Config(
@@ -38,11 +39,11 @@ def supervised_start(
     task: Task,
     words: PreTrainedTokenizerBase,
     out: Path,
+    hidden: int,
+    layers: int,
     examples: int = 10_000,
     epochs: float = 4,
     seed: int = 0,
-    hidden: int = _HIDDEN,
-    layers: int = _LAYERS,
     callbacks: list[TrainerCallback] | None = None,
 ) -> None:
     """Trains a new model of that size on the task's demonstrations and saves it and its tokenizer in `out`."""
@@ -55,7 +56,7 @@ def supervised_start(
         num_train_epochs=epochs,
         per_device_train_batch_size=48,
         # Wider layers take smaller steps (Yang and others, arXiv 2203.03466).
-        learning_rate=1.5e-3 * _HIDDEN / hidden,
+        learning_rate=1.5e-3 * _WIDTH / hidden,
         lr_scheduler_type="cosine",
         warmup_steps=50,
         bf16=False,

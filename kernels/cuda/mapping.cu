@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "mapping_kernel.cuh"
+#include "ruyicam/kernels/mapping.hpp"
 
 namespace ruyicam::kernels::cuda {
 namespace {

@@ -1,18 +1,10 @@
 // Steps of the mapping that its kernels share. The block's size is the same for all of them.
 #pragma once
-#include <cmath>
-
 #include "ruyicam_cuda.hpp"
 
 namespace ruyicam::kernels::cuda {
 
 constexpr int kThreads = 128, kWarp = 32, kWarps = kThreads / kWarp;
-
-// 1 / scale where that is a power of two, so that a multiplication is the division to the last bit; else 0.
-inline float exact_inverse(float scale) {
-  int exponent = 0;
-  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100 ? 1 / scale : 0;
-}
 
 __device__ inline int32_t quantize(float x) {
   x = x == x ? x : 0.0f;

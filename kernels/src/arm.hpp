@@ -41,7 +41,7 @@ inline void quantize_row(const float* h, int n, float scale, int8_t* q) {
 inline size_t row_bytes(int in_dim) { return (size_t(in_dim) + 15) / 16 * 16; }
 
 inline void quantize_rows(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int rows, int8_t* q) {
-  const auto row = has_exact_inverse(args.scale) ? quantize_row<true> : quantize_row<false>;
+  const auto row = exact_inverse(args.scale) != 0 ? quantize_row<true> : quantize_row<false>;
   for (int t = 0; t < rows; ++t, tokens += row_stride, q += row_bytes(args.in_dim)) row(tokens, args.in_dim, args.scale, q);
 }
 

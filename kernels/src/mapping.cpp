@@ -79,11 +79,6 @@ std::vector<int32_t> quads_of(const MappingParams& p, size_t columns) {
   return quads;
 }
 
-bool has_exact_inverse(float scale) {
-  int exponent;
-  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100;
-}
-
 int32_t clip_factor(uint64_t sum, int32_t clip) {
   // The square root of a double is off by less than one here; the comparisons make it exact.
   auto root = uint64_t(std::sqrt(double(sum)));

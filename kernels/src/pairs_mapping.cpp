@@ -98,7 +98,7 @@ bool can(const ProjectArgs& args) { return args.narrow->fits; }
 
 RUYICAM_PAIRS void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
   auto* q = static_cast<int16_t*>(args.scratch);
-  const auto quantize = has_exact_inverse(args.scale) ? quantize_rows<true> : quantize_rows<false>;
+  const auto quantize = exact_inverse(args.scale) != 0 ? quantize_rows<true> : quantize_rows<false>;
   for (int t = 0; t < args.tokens;) {
     const int left = args.tokens - t, rows = left >= kTokens ? kTokens : (left >= 3 ? 3 : 1);
     quantize(args, tokens + t * row_stride, row_stride, rows, q);

@@ -81,7 +81,7 @@ void store_outputs(D32 d32, hn::Vec<D32> a, const ProjectArgs& args, int j, int1
 
 template <class T>
 void quantize_all(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, T* q) {
-  const auto row = has_exact_inverse(args.scale) ? quantize_row<true, T> : quantize_row<false, T>;
+  const auto row = exact_inverse(args.scale) != 0 ? quantize_row<true, T> : quantize_row<false, T>;
   for (int t = 0; t < args.tokens; ++t)
     row(tokens + t * row_stride, size_t(args.in_dim), args.scale, q + size_t(t) * padded_in(args.in_dim));
 }

@@ -203,8 +203,6 @@ void wipe(std::vector<T>& v) {
   for (size_t i = 0; i < v.size(); ++i) p[i] = 0;
 }
 
-// A division by a power of two is a multiplication, to the last bit.
-bool has_exact_inverse(float scale);
 // floor(clip * 2^16 / ceil(sqrt(sum))), the factor that clipping shrinks by; sum > clip^2, below 2^53.
 int32_t clip_factor(uint64_t sum, int32_t clip);
 

@@ -14,19 +14,30 @@ namespace {
 constexpr int kTokens = 12, kWideTokens = 6, kGroups = 2;
 
 template <bool kMultiply>
-RUYICAM_VNNI inline __m512i quantize(__m512 x, __m512 scale) {
-  x = kMultiply ? _mm512_mul_ps(x, scale) : _mm512_div_ps(x, scale);
+RUYICAM_VNNI inline __m512 scaled(__m512 x, __m512 scale) {
+  return kMultiply ? _mm512_mul_ps(x, scale) : _mm512_div_ps(x, scale);
+}
+
+// What is no number becomes 0, what is too large 127; what is too small INT32_MIN, which packing makes -128.
+RUYICAM_VNNI inline __m512i round_any(__m512 x) {
   const __mmask16 number = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
-  // What is too small becomes INT32_MIN, which packing makes -128.
   return _mm512_maskz_cvtps_epi32(number, _mm512_min_ps(x, _mm512_set1_ps(127)));
+}
+
+RUYICAM_VNNI inline __m512i pack(__m512i a, __m512i b, __m512i c, __m512i d) {
+  return _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
 }
 
 template <bool kMultiply>
 RUYICAM_VNNI inline __m512i quantize_chunk(__m512 a, __m512 b, __m512 c, __m512 d, __m512 scale) {
-  const __m512i ab = _mm512_packs_epi32(quantize<kMultiply>(a, scale), quantize<kMultiply>(b, scale));
-  const __m512i cd = _mm512_packs_epi32(quantize<kMultiply>(c, scale), quantize<kMultiply>(d, scale));
+  a = scaled<kMultiply>(a, scale), b = scaled<kMultiply>(b, scale), c = scaled<kMultiply>(c, scale), d = scaled<kMultiply>(d, scale);
+  const __m512i least = _mm512_set1_epi8(-128);
+  __m512i q = pack(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b), _mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
+  // -128 is what is not between -127.5 and 2^31: rare, and looked at again.
+  if (__builtin_expect(_mm512_cmpeq_epi8_mask(q, least) != 0, 0))
+    q = _mm512_max_epi8(pack(round_any(a), round_any(b), round_any(c), round_any(d)), _mm512_set1_epi8(-127));
   // Plus 128: VNNI multiplies unsigned by signed; the bias makes up for it.
-  return _mm512_xor_si512(_mm512_max_epi8(_mm512_packs_epi16(ab, cd), _mm512_set1_epi8(-127)), _mm512_set1_epi8(-128));
+  return _mm512_xor_si512(q, least);
 }
 
 template <bool kMultiply>
@@ -118,6 +129,63 @@ RUYICAM_VNNI void few_outputs(const ProjectArgs& args, const uint8_t* q, const T
   }
 }
 
+// Rows of at most 64 numbers, two by two: quads of both take turns, those of `pair_place`.
+template <bool kMultiply>
+RUYICAM_VNNI void quantize_pairs(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int rows, uint8_t* q) {
+  const __m512 scale = _mm512_set1_ps(kMultiply ? 1.0f / args.scale : args.scale);
+  const uint64_t keep = ~uint64_t(0) >> (64 - args.in_dim);
+  const auto k0 = __mmask16(keep), k1 = __mmask16(keep >> 16), k2 = __mmask16(keep >> 32), k3 = __mmask16(keep >> 48);
+  const auto row = [&](const float* h) RUYICAM_VNNI {
+    return quantize_chunk<kMultiply>(_mm512_maskz_loadu_ps(k0, h), _mm512_maskz_loadu_ps(k1, h + 16),
+                                     _mm512_maskz_loadu_ps(k2, h + 32), _mm512_maskz_loadu_ps(k3, h + 48), scale);
+  };
+  for (int t = 0; t < rows; t += 2, tokens += 2 * row_stride, q += 128) {
+    const __m512i a = row(tokens), b = row(tokens + row_stride);
+    _mm512_storeu_si512(q, _mm512_unpacklo_epi32(a, b));
+    _mm512_storeu_si512(q + 64, _mm512_unpackhi_epi32(a, b));
+  }
+}
+
+// Where quad k of both rows of a pair begins.
+constexpr size_t pair_place(size_t k) { return k % 4 / 2 * 64 + k / 4 * 16 + k % 2 * 8; }
+
+inline int64_t load_pair(const uint8_t* q) {
+  int64_t eight;
+  std::memcpy(&eight, q, 8);
+  return eight;
+}
+
+// kT tokens of at most 64 inputs, eight outputs each: the lanes of an output are those of both tokens of a pair.
+template <int kT>
+RUYICAM_VNNI void eight_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int16_t* u) {
+  constexpr int kPairs = kT / 2;
+  const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+  const size_t step = 4 * size_t(args.padded_out);
+  // Quads take turns between two sums: one alone would wait for itself.
+  __m512i sum[kPairs][2];
+  const __m512i bias = _mm512_permutexvar_epi32(twice, _mm512_loadu_si512(args.shifted_bias));
+#pragma GCC unroll 6
+  for (int p = 0; p < kPairs; ++p) sum[p][0] = bias, sum[p][1] = _mm512_setzero_si512();
+#pragma GCC unroll 16
+  for (size_t k = 0; k < 16; ++k) {
+    const __m512i weights = _mm512_permutexvar_epi32(twice, _mm512_loadu_si512(args.chunked + k * step));
+#pragma GCC unroll 6
+    for (int p = 0; p < kPairs; ++p)
+      add_products(sum[p][k % 2], _mm512_set1_epi64(load_pair(q + size_t(p) * 128 + pair_place(k))), weights);
+  }
+  // The low halves of the lanes of two pairs, token by token.
+  const __m512i order = _mm512_add_epi16(
+      _mm512_set_epi64(0x003c003800340030, 0x002c002800240020, 0x003c003800340030, 0x002c002800240020, 0x001c001800140010,
+                       0x000c000800040000, 0x001c001800140010, 0x000c000800040000),
+      _mm512_set_epi64(0x0002000200020002, 0x0002000200020002, 0, 0, 0x0002000200020002, 0x0002000200020002, 0, 0));
+#pragma GCC unroll 3
+  for (int p = 0; p < kPairs; p += 2) {
+    const __m512i low = index_of(_mm512_add_epi32(sum[p][0], sum[p][1]), args);
+    const __m512i high = index_of(_mm512_add_epi32(sum[p + 1][0], sum[p + 1][1]), args);
+    _mm512_storeu_si512(u + 16 * p, look_up(_mm512_permutex2var_epi16(low, order, high), table));
+  }
+}
+
 // kT tokens and kG groups of 16 outputs from output j on.
 template <int kT, int kG>
 RUYICAM_VNNI void many_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int j, int16_t* u) {
@@ -169,14 +237,21 @@ bool can(const ProjectArgs& args) { return args.narrow->fits; }
 
 RUYICAM_VNNI void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
   auto* q = static_cast<uint8_t*>(args.scratch);
-  const auto quantize = has_exact_inverse(args.scale) ? quantize_rows<true> : quantize_rows<false>;
+  const auto quantize = exact_inverse(args.scale) != 0 ? quantize_rows<true> : quantize_rows<false>;
   const Table table = load_table(args);
-  const bool few = args.out_dim <= 8;
+  const bool few = args.out_dim <= 8, eight = args.out_dim == 8 && args.in_dim <= 64;
+  const auto pairs = exact_inverse(args.scale) != 0 ? quantize_pairs<true> : quantize_pairs<false>;
   const int most = few ? kTokens : kWideTokens;
   for (int t = 0; t < args.tokens;) {
     const int left = args.tokens - t, rows = left >= most ? most : (left >= 4 ? 4 : 1);
-    quantize(args, tokens + t * row_stride, row_stride, rows, q);
     int16_t* to = u + t * args.out_dim;
+    if (eight && rows > 1) {
+      pairs(args, tokens + t * row_stride, row_stride, rows, q);
+      (rows == kTokens ? eight_outputs<kTokens> : eight_outputs<4>)(args, q, table, to);
+      t += rows;
+      continue;
+    }
+    quantize(args, tokens + t * row_stride, row_stride, rows, q);
     if (few && args.in_dim <= 64)
       (rows == kTokens ? few_outputs<kTokens, 64> : (rows == 4 ? few_outputs<4, 64> : few_outputs<1, 64>))(args, q, table, to);
     else if (few)

@@ -32,7 +32,7 @@ TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
     std::vector<uint64_t> releases{5, uint64_t(1) << 35};
     const auto quads = quads_of(p);
     const cuda::MappingArgs args = cuda_args(p, quads.data(), p.bias.data(), p.lut.data(), p.noise_cdf.data());
-    const float inverse = cuda::exact_inverse(p.input_scale);
+    const float inverse = exact_inverse(p.input_scale);
     const bool small = cuda::is_small(args, inverse, tokens.data(), stride);
     smalls += small;
     std::vector<int16_t> u(mapping.features()), got_u(batch * u.size());

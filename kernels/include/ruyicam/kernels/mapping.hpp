@@ -7,6 +7,7 @@
 //   g = -m + #{k : word >= noise_cdf[k]}                         2m = noise_size; word from ChaCha20
 //   z = clamp(u + g, -2^(bits-1), 2^(bits-1) - 1), packed two's complement, least significant bit first
 #pragma once
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,6 +18,12 @@
 namespace ruyicam::kernels {
 
 struct NarrowIndex;
+
+// 1 / scale where that is a power of two, so that a multiplication is the division to the last bit; else 0.
+inline float exact_inverse(float scale) {
+  int exponent = 0;
+  return std::frexp(scale, &exponent) == 0.5f && exponent > -100 && exponent < 100 ? 1 / scale : 0;
+}
 
 struct MappingParams {
   int tokens = 0;    // T, tokens per frame
