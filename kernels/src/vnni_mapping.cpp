@@ -30,7 +30,8 @@ RUYICAM_VNNI inline __m512i pack(__m512i a, __m512i b, __m512i c, __m512i d) {
 
 template <bool kMultiply>
 RUYICAM_VNNI inline __m512i quantize_chunk(__m512 a, __m512 b, __m512 c, __m512 d, __m512 scale) {
-  a = scaled<kMultiply>(a, scale), b = scaled<kMultiply>(b, scale), c = scaled<kMultiply>(c, scale), d = scaled<kMultiply>(d, scale);
+  a = scaled<kMultiply>(a, scale), b = scaled<kMultiply>(b, scale);
+  c = scaled<kMultiply>(c, scale), d = scaled<kMultiply>(d, scale);
   const __m512i least = _mm512_set1_epi8(-128);
   __m512i q = pack(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b), _mm512_cvtps_epi32(c), _mm512_cvtps_epi32(d));
   // -128 is what is not between -127.5 and 2^31: rare, and looked at again.
@@ -186,9 +187,10 @@ RUYICAM_VNNI void eight_outputs(const ProjectArgs& args, const uint8_t* q, const
   }
 }
 
-// kT tokens and kG groups of 16 outputs from output j on.
+// kT tokens and kG groups of 16 outputs from output j on. Meanwhile `next` is asked for, a line at every quad; none if null.
 template <int kT, int kG>
-RUYICAM_VNNI void many_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int j, int16_t* u) {
+RUYICAM_VNNI void many_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int j, const char* next,
+                               int16_t* u) {
   const size_t chunked = chunked_in(args.in_dim), step = 4 * size_t(args.padded_out);
   __m512i sum[kT][kG];
 #pragma GCC unroll 6
@@ -197,6 +199,7 @@ RUYICAM_VNNI void many_outputs(const ProjectArgs& args, const uint8_t* q, const 
     for (int g = 0; g < kG; ++g) sum[t][g] = _mm512_loadu_si512(args.shifted_bias + j + 16 * g);
   const int8_t* w = args.chunked + 4 * size_t(j);
   for (size_t k = 0; k < chunked; k += 4, w += step) {
+    if (next) _mm_prefetch(next + 16 * k, _MM_HINT_T1);
     __m512i weights[kG];
 #pragma GCC unroll 2
     for (int g = 0; g < kG; ++g) weights[g] = _mm512_loadu_si512(w + 64 * g);
@@ -217,11 +220,20 @@ RUYICAM_VNNI void many_outputs(const ProjectArgs& args, const uint8_t* q, const 
   }
 }
 
+// next: the tokens after these, so many bytes of them.
 template <int kT>
-RUYICAM_VNNI void all_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int16_t* u) {
+RUYICAM_VNNI void all_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, const char* next, size_t bytes,
+                              int16_t* u) {
+  const size_t lines = 16 * chunked_in(args.in_dim);
+  size_t asked = 0;
+  const auto ahead = [&] {
+    const char* from = asked < bytes ? next + asked : nullptr;
+    asked += lines;
+    return from;
+  };
   int j = 0;
-  for (; args.padded_out - j >= 16 * kGroups; j += 16 * kGroups) many_outputs<kT, kGroups>(args, q, table, j, u);
-  for (; j < args.out_dim; j += 16) many_outputs<kT, 1>(args, q, table, j, u);
+  for (; args.padded_out - j >= 16 * kGroups; j += 16 * kGroups) many_outputs<kT, kGroups>(args, q, table, j, ahead(), u);
+  for (; j < args.out_dim; j += 16) many_outputs<kT, 1>(args, q, table, j, ahead(), u);
 }
 
 }  // namespace
@@ -257,7 +269,9 @@ RUYICAM_VNNI void project(const ProjectArgs& args, const float* tokens, ptrdiff_
     else if (few)
       (rows == kTokens ? few_outputs<kTokens, 0> : (rows == 4 ? few_outputs<4, 0> : few_outputs<1, 0>))(args, q, table, to);
     else
-      (rows == kWideTokens ? all_outputs<kWideTokens> : (rows == 4 ? all_outputs<4> : all_outputs<1>))(args, q, table, to);
+      (rows == kWideTokens ? all_outputs<kWideTokens> : (rows == 4 ? all_outputs<4> : all_outputs<1>))(
+          args, q, table, reinterpret_cast<const char*>(tokens + (t + rows) * row_stride),
+          size_t(rows * row_stride) * sizeof(float), to);
     t += rows;
   }
 }
