@@ -53,8 +53,10 @@ __device__ inline void add_columns(const Overlap& tall, const uint8_t* luma, ptr
       for (int k = 0; k < 4; ++k) even[k] += words[k] & 0x00ff00ffu, odd[k] += words[k] >> 8 & 0x00ff00ffu;
     }
 #pragma unroll
-    for (int k = 0; k < kMany; ++k)
-      sums[k] += tall.pixel * ((k % 2 ? odd : even)[k / 4] >> (16 * (k / 2 % 2)) & 0xffffu);
+    for (int k = 0; k < kMany; ++k) {
+      const uint32_t two = k % 2 ? odd[k / 4] : even[k / 4];
+      sums[k] += tall.pixel * (two >> (16 * (k / 2 % 2)) & 0xffffu);
+    }
   }
 }
 

@@ -32,7 +32,12 @@ typedef enum ruyicam_status {
   RUYICAM_INTERNAL = 3   /* a bug of ours */
 } ruyicam_status;
 
-typedef enum ruyicam_backend {
+typedef enum ruyicam_backend
+#ifdef __cplusplus
+    /* So that any number that C passes is one that C++ may look at. */
+    : int
+#endif
+{
   RUYICAM_SIMD = 0,      /* the best of this processor, chosen at run time */
   RUYICAM_PORTABLE = 1   /* plain C++: slow, and the truth that the other is tested against */
 } ruyicam_backend;
