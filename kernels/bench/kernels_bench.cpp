@@ -24,7 +24,10 @@ Mapping default_mapping() {
   p.lut.resize(256);
   for (int i = 0; i < 256; ++i) p.lut[size_t(i)] = int16_t((i - 128) * 3 / 8);
   p.noise_cdf.clear();
-  for (int i = 0; i < 152; ++i) p.noise_cdf.push_back(rng());
+  for (int i = 0; i < 76; ++i) {
+    const uint64_t entry = rng() | 1;
+    p.noise_cdf.push_back(entry), p.noise_cdf.push_back(0 - entry);
+  }
   std::sort(p.noise_cdf.begin(), p.noise_cdf.end());
   return Mapping(std::move(p));
 }

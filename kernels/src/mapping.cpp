@@ -57,6 +57,13 @@ void pack(const int16_t* z, size_t n, int bits, uint8_t* out) {
   if (held > 0) *out = uint8_t(buffer);
 }
 
+// Whether the table is its own mirror image, as that of symmetric noise is: entries from both ends add up to 2^64.
+bool is_mirrored(const std::vector<uint64_t>& cdf) {
+  for (size_t i = 0; i < cdf.size() / 2; ++i)
+    if (cdf[i] == 0 || cdf[cdf.size() - 1 - i] != 0 - cdf[i]) return false;
+  return true;
+}
+
 }  // namespace
 
 uint64_t isqrt(uint64_t x) {
@@ -131,6 +138,7 @@ Mapping::Mapping(MappingParams params) : params_(std::move(params)) {
   }
   wide_lut_.assign(p.lut.begin(), p.lut.end());
   narrow_ = std::make_unique<NarrowIndex>(narrow_index(p));
+  mirrored_ = is_mirrored(p.noise_cdf);
   const size_t chunked = chunked_in(p.in_dim);
   chunked_.resize(chunked * size_t(padded_out_));
   for (size_t place = 0; place < chunked / 4; ++place) {
@@ -197,8 +205,11 @@ void Mapping::map(const float* tokens, size_t batch, ptrdiff_t frame_stride, ptr
 void Mapping::release(const int16_t* clipped, const uint8_t* key, uint64_t release, uint8_t* out, Backend backend) {
   const bool simd = backend == Backend::kSimd;
   (simd ? simd::noise_words : portable::noise_words)(key, release, words_.data(), n_);
-  (simd ? simd::add_noise : portable::add_noise)(clipped, words_.data(), n_, params_.noise_cdf.data(),
-                                                 params_.noise_cdf.size(), params_.bits, noised_.data());
+  const std::vector<uint64_t>& cdf = params_.noise_cdf;
+  if (simd)
+    simd::add_noise(clipped, words_.data(), n_, cdf.data(), cdf.size(), mirrored_, params_.bits, noised_.data());
+  else
+    portable::add_noise(clipped, words_.data(), n_, cdf.data(), cdf.size(), params_.bits, noised_.data());
   pack(noised_.data(), n_, params_.bits, out);
 }
 

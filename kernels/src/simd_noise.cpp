@@ -53,7 +53,19 @@ void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t c
   }
 }
 
-void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
+// count - 1 where a is above b: of masks that lie in registers of their own, one instruction less than a sum of masks.
+template <class D, class V>
+HWY_INLINE V count_above(D d, V a, V b, V count) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  return hn::IfThenElse(hn::Gt(a, b), hn::Sub(count, hn::Set(d, 1)), count);
+#else
+  return hn::Add(count, hn::VecFromMask(d, hn::Gt(a, b)));
+#endif
+}
+
+// The upper half of a mirrored table tells the size of the noise, and the word's top bit its sign: the word w draws minus what ~w
+// does. Every word is compared with all of that, so that the time does not depend on the noise.
+void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, bool mirrored, int bits,
                int16_t* z) {
   const hn::ScalableTag<int64_t> d;
   constexpr size_t kVectors = 4;  // so that the table is read once for four of them
@@ -62,7 +74,8 @@ void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t
   // Unsigned order by signed compares: both sides have their top bit flipped.
   const uint64_t flip = uint64_t(1) << 63;
   const auto flips = hn::Set(d, int64_t(flip));
-  HWY_ALIGN int64_t counts[kVectors * HWY_MAX_BYTES / sizeof(int64_t)];
+  const auto middle = hn::Set(d, int64_t(cdf_size / 2)), signs = hn::Set(d, mirrored ? -1 : 0);
+  HWY_ALIGN int64_t noise[kVectors * HWY_MAX_BYTES / sizeof(int64_t)];
   HWY_ALIGN uint64_t last[kVectors * HWY_MAX_BYTES / sizeof(int64_t)];
   for (size_t i = 0; i < n; i += step) {
     const size_t some = std::min(step, n - i);
@@ -74,19 +87,25 @@ void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t
     const auto load = [&](size_t v) {
       return hn::Xor(hn::LoadU(d, reinterpret_cast<const int64_t*>(from + v * lanes)), flips);
     };
-    const auto w0 = load(0), w1 = load(1), w2 = load(2), w3 = load(3);
+    auto w0 = load(0), w1 = load(1), w2 = load(2), w3 = load(3);
+    // All ones where the other half of the table is meant.
+    const auto sign = [&](auto w) { return hn::And(signs, hn::BroadcastSignBit(w)); };
+    const auto s0 = sign(w0), s1 = sign(w1), s2 = sign(w2), s3 = sign(w3);
+    w0 = hn::Xor(w0, s0), w1 = hn::Xor(w1, s1), w2 = hn::Xor(w2, s2), w3 = hn::Xor(w3, s3);
     auto c0 = hn::Zero(d), c1 = c0, c2 = c0, c3 = c0;  // minus the number of table entries above the word
-    for (size_t k = 0; k < cdf_size; ++k) {
+    for (size_t k = mirrored ? cdf_size / 2 : 0; k < cdf_size; ++k) {
       const auto entry = hn::Set(d, int64_t(cdf[k] ^ flip));
-      c0 = hn::Add(c0, hn::VecFromMask(d, hn::Gt(entry, w0)));
-      c1 = hn::Add(c1, hn::VecFromMask(d, hn::Gt(entry, w1)));
-      c2 = hn::Add(c2, hn::VecFromMask(d, hn::Gt(entry, w2)));
-      c3 = hn::Add(c3, hn::VecFromMask(d, hn::Gt(entry, w3)));
+      c0 = count_above(d, entry, w0, c0);
+      c1 = count_above(d, entry, w1, c1);
+      c2 = count_above(d, entry, w2, c2);
+      c3 = count_above(d, entry, w3, c3);
     }
-    hn::Store(c0, d, counts), hn::Store(c1, d, counts + lanes);
-    hn::Store(c2, d, counts + 2 * lanes), hn::Store(c3, d, counts + 3 * lanes);
+    const auto store = [&](auto c, auto s, size_t v) {
+      hn::Store(hn::Sub(hn::Xor(hn::Add(middle, c), s), s), d, noise + v * lanes);
+    };
+    store(c0, s0, 0), store(c1, s1, 1), store(c2, s2, 2), store(c3, s3, 3);
     for (size_t j = 0; j < some; ++j) {
-      const int32_t v = u[i + j] + int32_t(cdf_size / 2) + int32_t(counts[j]);
+      const int32_t v = u[i + j] + int32_t(noise[j]);
       z[i + j] = int16_t(std::clamp(v, low, high));
     }
   }
@@ -106,9 +125,9 @@ namespace simd {
 void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count) {
   HWY_DYNAMIC_DISPATCH(noise_words)(key, release, words, count);
 }
-void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
+void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, bool mirrored, int bits,
                int16_t* z) {
-  HWY_DYNAMIC_DISPATCH(add_noise)(u, words, n, cdf, cdf_size, bits, z);
+  HWY_DYNAMIC_DISPATCH(add_noise)(u, words, n, cdf, cdf_size, mirrored, bits, z);
 }
 }  // namespace simd
 }  // namespace ruyicam::kernels

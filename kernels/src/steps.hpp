@@ -153,7 +153,8 @@ namespace simd {
 void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u);
 void clip_l2(int16_t* u, size_t n, int32_t clip);
 void noise_words(const uint8_t* key, uint64_t release, uint64_t* words, size_t count);
-void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, int bits,
+// mirrored: is_mirrored(cdf), so that half of the table tells.
+void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, bool mirrored, int bits,
                int16_t* z);
 void average(const AverageArgs& args);
 void temporal(const TemporalArgs& args);

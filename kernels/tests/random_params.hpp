@@ -19,7 +19,10 @@ inline ruyicam::kernels::MappingParams random_params(std::mt19937_64& rng, int t
   const bool real = rng() % 2;
   const int lut = real ? 256 : 1 << draw(1, 12), most = real ? 120 : 32767;
   for (int i = 0; i < lut; ++i) p.lut.push_back(int16_t(draw(-most, most)));
-  for (int64_t i = draw(1, 40); i > 0; --i) p.noise_cdf.push_back(rng()), p.noise_cdf.push_back(rng());
+  for (int64_t i = draw(1, 40); i > 0; --i) {
+    const uint64_t entry = std::max<uint64_t>(rng(), 1);
+    p.noise_cdf.push_back(entry), p.noise_cdf.push_back(real ? 0 - entry : rng());
+  }
   std::sort(p.noise_cdf.begin(), p.noise_cdf.end());
   p.input_scale = real ? 1.0f / 32 : float(draw(1, 1000)) / 300;
   p.multiplier = int32_t(real ? draw(1, 4000) : draw(INT32_MIN, INT32_MAX) >> draw(0, 31));

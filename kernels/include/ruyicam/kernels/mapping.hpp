@@ -81,6 +81,7 @@ class Mapping {
   std::vector<uint64_t> words_;
   std::vector<int16_t> noised_, clipped_;
   std::unique_ptr<NarrowIndex> narrow_;
+  bool mirrored_ = false;  // of noise_cdf
 };
 
 // The weights as [ceil(in_dim / 4), columns] words of four neighbouring inputs, the first one lowest, 0 beyond the last input
