@@ -63,8 +63,8 @@ HWY_INLINE V count_above(D d, V a, V b, V count) {
 #endif
 }
 
-// The upper half of a mirrored table tells the size of the noise, and the word's top bit its sign: the word w draws minus what ~w
-// does. Every word is compared with all of that, so that the time does not depend on the noise.
+// The upper half of a mirrored table tells the size of the noise, and the word's top bit its sign: the word w draws minus what
+// ~w does. Every word is compared with all of that, so that the time does not depend on the noise.
 void add_noise(const int16_t* u, const uint64_t* words, size_t n, const uint64_t* cdf, size_t cdf_size, bool mirrored, int bits,
                int16_t* z) {
   const hn::ScalableTag<int64_t> d;

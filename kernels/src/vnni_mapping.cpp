@@ -156,6 +156,10 @@ inline int64_t load_pair(const uint8_t* q) {
   return eight;
 }
 
+// The low halves of the lanes of two pairs, token by token.
+constexpr int16_t kTokenByToken[] = {0,  4,  8,  12, 16, 20, 24, 28, 2,  6,  10, 14, 18, 22, 26, 30,
+                                     32, 36, 40, 44, 48, 52, 56, 60, 34, 38, 42, 46, 50, 54, 58, 62};
+
 // kT tokens of at most 64 inputs, eight outputs each: the lanes of an output are those of both tokens of a pair.
 template <int kT>
 RUYICAM_VNNI void eight_outputs(const ProjectArgs& args, const uint8_t* q, const Table& table, int16_t* u) {
@@ -174,11 +178,7 @@ RUYICAM_VNNI void eight_outputs(const ProjectArgs& args, const uint8_t* q, const
     for (int p = 0; p < kPairs; ++p)
       add_products(sum[p][k % 2], _mm512_set1_epi64(load_pair(q + size_t(p) * 128 + pair_place(k))), weights);
   }
-  // The low halves of the lanes of two pairs, token by token.
-  const __m512i order = _mm512_add_epi16(
-      _mm512_set_epi64(0x003c003800340030, 0x002c002800240020, 0x003c003800340030, 0x002c002800240020, 0x001c001800140010,
-                       0x000c000800040000, 0x001c001800140010, 0x000c000800040000),
-      _mm512_set_epi64(0x0002000200020002, 0x0002000200020002, 0, 0, 0x0002000200020002, 0x0002000200020002, 0, 0));
+  const __m512i order = _mm512_loadu_si512(kTokenByToken);
 #pragma GCC unroll 3
   for (int p = 0; p < kPairs; p += 2) {
     const __m512i low = index_of(_mm512_add_epi32(sum[p][0], sum[p][1]), args);
