@@ -54,7 +54,7 @@ def evaluate(
         if not config or not data or folds < 2:
             raise RuyicamError(Exit.USAGE, "--folds takes a number from 2, --config FILE and --data DIR")
         if model or questions:
-            raise RuyicamError(Exit.USAGE, "--folds trains its own models; give --model and --questions in a command without it")
+            raise RuyicamError(Exit.USAGE, "--folds trains models; give --model and --questions in a command without it")
         settings = run_config(config, changes=changes or [])
         ablations = [_change(text, settings.loss) for text in ablate or []]
         result = _cross(
