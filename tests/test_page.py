@@ -150,7 +150,11 @@ def test_an_alert_from_the_camera_to_the_label(browser, session, fight, tmp_path
 
 def test_the_keyboard_is_enough(browser, session, fight):
     page = log_in(browser, session, "otto")
-    page.locator("body").click()
+    while "camera-1" not in page.request.get(f"http://{session.http}/v1/cameras").text():
+        page.wait_for_timeout(200)
+    # Who has clicked goes on from there; who has not begins at the beginning.
+    page.reload()
+    expect(page.locator("#who")).to_have_text("otto, operator")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     for _ in range(20):
