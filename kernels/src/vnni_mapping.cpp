@@ -249,22 +249,20 @@ bool can(const ProjectArgs& args) { return args.narrow->fits; }
 
 RUYICAM_VNNI void project(const ProjectArgs& args, const float* tokens, ptrdiff_t row_stride, int16_t* u) {
   auto* q = static_cast<uint8_t*>(args.scratch);
-  const auto quantize = exact_inverse(args.scale) != 0 ? quantize_rows<true> : quantize_rows<false>;
+  const bool multiply = exact_inverse(args.scale) != 0;
+  const auto quantize = multiply ? quantize_rows<true> : quantize_rows<false>;
+  const auto pairs = multiply ? quantize_pairs<true> : quantize_pairs<false>;
   const Table table = load_table(args);
   const bool few = args.out_dim <= 8, eight = args.out_dim == 8 && args.in_dim <= 64;
-  const auto pairs = exact_inverse(args.scale) != 0 ? quantize_pairs<true> : quantize_pairs<false>;
   const int most = few ? kTokens : kWideTokens;
   for (int t = 0; t < args.tokens;) {
     const int left = args.tokens - t, rows = left >= most ? most : (left >= 4 ? 4 : 1);
     int16_t* to = u + t * args.out_dim;
-    if (eight && rows > 1) {
-      pairs(args, tokens + t * row_stride, row_stride, rows, q);
+    const bool paired = eight && rows > 1;
+    (paired ? pairs : quantize)(args, tokens + t * row_stride, row_stride, rows, q);
+    if (paired)
       (rows == kTokens ? eight_outputs<kTokens> : eight_outputs<4>)(args, q, table, to);
-      t += rows;
-      continue;
-    }
-    quantize(args, tokens + t * row_stride, row_stride, rows, q);
-    if (few && args.in_dim <= 64)
+    else if (few && args.in_dim <= 64)
       (rows == kTokens ? few_outputs<kTokens, 64> : (rows == 4 ? few_outputs<4, 64> : few_outputs<1, 64>))(args, q, table, to);
     else if (few)
       (rows == kTokens ? few_outputs<kTokens, 0> : (rows == 4 ? few_outputs<4, 0> : few_outputs<1, 0>))(args, q, table, to);

@@ -15,9 +15,10 @@ using namespace ruyicam::kernels;
 TEST(CudaOnCpu, MappingGivesThePortableBitsAndCountsReleases) {
   std::mt19937_64 rng(21);
   // Tokens and features that do not fit one pass, every bit width's rests, and dimensions that are no multiples of four.
-  const int sizes[][5] = {{12, 64, 8, 8, 4},   {12, 64, 8, 8, 4}, {12, 64, 8, 8, 4},  {3, 16, 42, 5, 0}, {3, 16, 42, 5, 0},
-                          {3, 16, 42, 5, 0},   {12, 64, 8, 8, 3}, {1, 1, 1, 2, 3},    {37, 1022, 3, 7, 3},
-                          {9, 30, 29, 11, 3}, {5, 7, 20, 16, 3}};
+  // The first six have a kernel of their own where the constants are like real ones.
+  const int sizes[][5] = {{12, 64, 8, 8, 4}, {12, 64, 8, 8, 4}, {12, 64, 8, 8, 4}, {3, 16, 42, 5, 0},
+                          {3, 16, 42, 5, 0}, {3, 16, 42, 5, 0}, {12, 64, 8, 8, 3}, {1, 1, 1, 2, 3},
+                          {37, 1022, 3, 7, 3}, {9, 30, 29, 11, 3}, {5, 7, 20, 16, 3}};
   int smalls = 0;
   for (const auto& [t, in, out, bits, apart] : sizes) {
     Mapping mapping(random_params(rng, t, in, out, bits));

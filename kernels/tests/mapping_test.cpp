@@ -25,7 +25,8 @@ TEST(Mapping, EveryTargetGivesTheBitsOfThePortableOne) {
       for (auto& x : tokens) x = normal(rng);
       // What rounds to the ends and beyond, and what is no number.
       const float far = mapping.params().input_scale, infinite = std::numeric_limits<float>::infinity();
-      const float odd[] = {NAN, infinite, -infinite, 127.5f * far, -127.5f * far, 128 * far, -128 * far, 3e9f * far, -3e9f * far};
+      const float odd[] = {NAN,       infinite,   -infinite, 127.5f * far, -127.5f * far,
+                           128 * far, -128 * far, 3e9f * far, -3e9f * far};
       for (int i = int(rng() % 4); i > 0; --i) tokens[rng() % tokens.size()] = odd[rng() % std::size(odd)];
       uint8_t key[32];
       for (auto& k : key) k = uint8_t(rng());
