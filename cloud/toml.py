@@ -15,15 +15,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _put(content: dict, change: str) -> None:
-    """Sets one key of a file's content; RuyicamError(USAGE) for what is not "table.key=value"."""
+    """Sets one key of a file's content; RuyicamError(USAGE) for what is not "table.key=value". In a list a number is a key."""
     key, _, value = change.partition("=")
     *tables, name = key.strip().split(".")
     try:
         (said,) = tomllib.loads(f"value = {value}").values()
         for table in tables:
-            content = content.setdefault(table, {})
+            content = content[int(table)] if isinstance(content, list) else content.setdefault(table, {})
         content[name] = said
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise RuyicamError(Exit.USAGE, f"'{change}' changes no key of a file, expected TABLE.KEY=VALUE") from error
 
 

@@ -115,6 +115,9 @@ def rl(
         int,
         typer.Option(help="behaviour: how often each of these scenes is released, with fresh noise and other questions", min=1),
     ] = 4,
+    questions: Annotated[
+        int | None, typer.Option(help="behaviour: questions to learn from beside each report; default: two", min=0)
+    ] = None,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="compute in bfloat16")] = False,
@@ -133,7 +136,9 @@ def rl(
     fields = {name: given[name] for name in RLConfig.model_fields if name in given}
     config = rl_config(**fields, save_every=max(1, min(50, steps // 4)))
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
-        kind, network, words, adopt = load_task(task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed)
+        kind, network, words, adopt = load_task(
+            task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed, questions=questions
+        )
         before = evaluate(kind, network, words, tests)
         line = bar.add_task(f"{algorithm} on {task}", total=steps)
 
@@ -176,10 +181,11 @@ def load_task(
     checked: float | None = None,
     reads: int = 1,
     seed: int = 0,
+    questions: int | None = None,
     size: tuple[int, int] = SMALL,
 ):
     """(task, model, tokenizer, what to do with the trained model). checked: as Arithmetic has it, None: as it is there; reads,
-    seed: as Behaviour has them; size: hidden size and layers of arithmetic's new model.
+    seed, questions: as Behaviour has them; size: hidden size and layers of arithmetic's new model.
     """
     from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 
@@ -210,7 +216,8 @@ def load_task(
     from .defaults import default_model
 
     family = load_family(Path(model) if model else default_model())
-    task = Behaviour(family, {"train": scenes, "test": -(-tests // 2)}, cache or default_cache(), reads=reads, seed=seed)
+    parts = {"train": scenes, "test": -(-tests // 2)}
+    task = Behaviour(family, parts, cache or default_cache(), reads=reads, seed=seed, questions=questions)
     line = bar.add_task("scenes", total=None)
     task.prepare(lambda done, of: bar.update(line, completed=done, total=of, description="generating scenes"))
     bar.remove_task(line)

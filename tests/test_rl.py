@@ -129,6 +129,9 @@ def test_behaviour_reasoning_trains_the_head_alone(tmp_path):
     assert sum(e.answer.startswith("{") for e in train) == 6 * 2 * 3 and sum(e.answer.startswith("{") for e in test) == 4
     assert all(task.reward(e.answer, e.answer) == pytest.approx(1) for e in train + test)
     assert task.reward("yes", "no") == 0
+    reports = Behaviour(family, task.scenes, tmp_path / "cache", reads=2, questions=0)
+    assert [e.answer for e in reports.examples("train", 999)] == [e.answer for e in train if e.answer.startswith("{")]
+    assert [e.answer for e in reports.examples("test", 999)] == [e.answer for e in test]
     model, words = task.model()
     before = {k: v.clone() for k, v in family.state_dict().items()}
     # Whatever is longer is better, so that groups of an untrained head differ.

@@ -394,8 +394,11 @@ def test_a_key_of_a_training_configuration_is_changed_from_outside(tmp_path):
     config = load_toml(RunConfig, path, ["train.seed=7", "loss.doing=3.0", 'model.labels=["calm", "fall"]'])
     assert (config.train.seed, config.train.views, config.loss.doing) == (7, 3, 3.0)
     assert config.model.labels == ("calm", "fall")
+    path.write_text(path.read_text() + '[[phases]]\nname = "a"\nepochs = 1\nscenes = 8\n')
+    assert load_toml(RunConfig, path, ["phases.0.epochs=9"]).phases[0].epochs == 9
     no_changes = ("train.seed", "train.seed=", "train.seed=1\nviews=2", "train.seed.first=1")
-    for wrong in (*no_changes, "train.colour=1", "phases.epochs=2"):
+    no_changes += ("phases.1.epochs=2", "phases.epochs=2")
+    for wrong in (*no_changes, "train.colour=1", "phases.0.epochs=0"):
         with pytest.raises(RuyicamError, match="changes no key" if wrong in no_changes else "c.toml") as caught:
             load_toml(RunConfig, path, [wrong])
         assert caught.value.code == Exit.USAGE

@@ -36,14 +36,23 @@ class Behaviour(Task):
     max_tokens = 112
     train_prompts = 1_000_000
 
-    def __init__(self, family: Family, scenes: dict[str, int], cache: Path, reads: int = 1, seed: int = 0):
+    def __init__(
+        self,
+        family: Family,
+        scenes: dict[str, int],
+        cache: Path,
+        reads: int = 1,
+        seed: int = 0,
+        questions: int | None = None,
+    ):
         """`scenes`: how many of "train", which all exits read, and of "test", which the deepest reads.
 
         reads: how often a training scene is released, each time with fresh noise and, at each exit, with questions of its
-        own; `seed`: of both. The test scenes' are always the same.
+        own, `questions` beside each report (None: two, as in the test); `seed`: of both. The test scenes' are always the same.
         """
         self.family, self.scenes, self.store = family, scenes, Store(cache, family.config, family.encoder)
         self.reads, self.seed = reads, seed
+        self.questions = _QUESTIONS if questions is None else questions
         self._parts: dict[str, tuple[torch.Tensor, list[list[Question]]]] = {}
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
@@ -62,18 +71,18 @@ class Behaviour(Task):
         tiers = list(self.family.config.trunk.exits)
         hidden, asked = [], []
 
-        def ask(states: torch.Tensor, *seed: int) -> None:
+        def ask(states: torch.Tensor, questions: int, *seed: int) -> None:
             hidden.append(states)
             for i, said in enumerate(labels):
-                asked.append([reports[i], *draw_questions(said, np.random.default_rng([29, *seed, i]), _QUESTIONS)])
+                asked.append([reports[i], *draw_questions(said, np.random.default_rng([29, *seed, i]), questions)])
 
         if split == "test":
-            ask(hidden_of(self.family, scenes, count)[tiers[-1]])
+            ask(hidden_of(self.family, scenes, count)[tiers[-1]], _QUESTIONS)
         else:
             for read in range(self.reads):
                 states = hidden_of(self.family, scenes, count, self.reads * self.seed + read)
                 for number, tier in enumerate(tiers):
-                    ask(states[tier], self.seed, read, number)
+                    ask(states[tier], self.questions, self.seed, read, number)
         self._parts[split] = torch.cat(hidden), asked
         return self._parts[split]
 
