@@ -18,7 +18,10 @@ PEER = "no-mapping"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
 CacheOption = Annotated[Path | None, typer.Option(help="prepared windows; default: ~/.cache/ruyicam, shared by all runs")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="TABLE.KEY=VALUE in place of what --config says; phases.0.epochs=4: of its first phase")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="TABLE.KEY=VALUE in place of what --config says; phases.0.KEY=VALUE: of its first phase"),
+]
 EdgeOption = Annotated[Path | None, typer.Option(help="the ruyicam-edge binary; default: $RUYICAM_EDGE, PATH, build/")]
 
 

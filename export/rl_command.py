@@ -119,6 +119,12 @@ def rl(
         int | None, typer.Option(help="behaviour: questions to learn from beside each report; default: two", min=0)
     ] = None,
     tests: Annotated[int, typer.Option(help="test prompts that are scored before and after", min=1)] = 300,
+    consensus: Annotated[
+        int,
+        typer.Option(
+            help="also score, before and after, what so many sampled responses to a test prompt agree on; 0: no", min=0
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="compute in bfloat16")] = False,
     lora: Annotated[int, typer.Option(help="rank of a LoRA adapter (needs peft); 0: all weights", min=0)] = 0,
@@ -139,7 +145,7 @@ def rl(
         kind, network, words, adopt = load_task(
             task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed, questions=questions
         )
-        before = evaluate(kind, network, words, tests)
+        before = evaluate(kind, network, words, tests, consensus=consensus)
         line = bar.add_task(f"{algorithm} on {task}", total=steps)
 
         def every(row: dict) -> None:
@@ -151,7 +157,7 @@ def rl(
 
             adapter = LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear", task_type="CAUSAL_LM")
         trainer, history = run_rl(config, kind, network, words, out, every=every, peft_config=adapter)
-        after = evaluate(kind, trainer.model, words, tests)
+        after = evaluate(kind, trainer.model, words, tests, consensus=consensus)
     adopt(trainer)
     if not trainer.is_world_process_zero():
         return
@@ -164,7 +170,11 @@ def rl(
     show_table(
         f"{algorithm} on {task}, {len(history)} steps; {before['count']} test prompts",
         ["", "before", "after"],
-        [[name, f"{before[name]:.3f}", f"{after[name]:.3f}"] for name in ("sampled", "greedy", "length")],
+        [
+            [name, f"{before[name]:.3f}", f"{after[name]:.3f}"]
+            for name in ("sampled", "greedy", "consensus", "length")
+            if name in after
+        ],
     )
     console.print(f"wrote {out / 'model'} and {out / 'report.html'}")
 

@@ -16,7 +16,7 @@ pytest.importorskip("trl", reason="the extra 'rl' is not installed")
 from transformers import GenerationConfig
 
 from ruyicam.cloud.bppo.generation import generate
-from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
+from ruyicam.cloud.bppo.run import RLConfig, agreed, evaluate, run_rl
 from ruyicam.cloud.bppo.start import small_model, supervised_start
 from ruyicam.cloud.bppo.tasks import GSM8K, Arithmetic
 from ruyicam.cloud.bppo.tasks.arithmetic import tokenizer as arithmetic_tokenizer
@@ -216,8 +216,24 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, tiny, algorithm):
 def test_evaluation_is_repeatable_and_leaves_the_random_state_alone(tiny):
     model, words = load(tiny)
     state = torch.get_rng_state()
-    assert evaluate(Odd(), model, words, 8) == evaluate(Odd(), model, words, 8)
+    said = evaluate(Odd(), model, words, 8)
+    assert said == evaluate(Odd(), model, words, 8)
+    many = evaluate(Odd(), model, words, 8, consensus=3)
+    assert 0 <= many.pop("consensus") <= 1 and many == said
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_many_responses_agree_on_what_is_worth_most_by_all_of_them(tmp_path):
+    sums = Arithmetic()
+    said = ["i think it is about 3. answer 4.", "1+2=3. answer 3.", "answer 3.", "who knows", "answer 4. answer 3."]
+    assert [sums.answer_of(s) for s in said] == ["4", "3", "3", None, "3"]
+    assert agreed(sums, said) == said[1] and agreed(sums, said[3:4]) == said[3]
+    task = Behaviour(Family(SMALL).eval(), {"test": 12}, tmp_path / "cache")
+    reports = sorted({e.answer for e in task.examples("test", 999) if e.answer.startswith("{")})
+    few = [*reports[:3], reports[1], "{", "yes"]
+    assert [task.answer_of(r) for r in few] == [*few[:4], None, "yes"]
+    worth = {r: sum(task.reward(r, a) for a in few if a != "{") for r in few}
+    assert agreed(task, few) == max(few, key=worth.get)
 
 
 def test_rl_and_bench_commands(tmp_path, tiny, refused):

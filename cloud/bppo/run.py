@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,9 @@ from . import BPPOConfig, BPPOTrainer
 from .clock import StepClock
 from .generation import Compacting
 from .tasks import Task
+
+# As GRPO samples.
+_SAMPLED = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
 
 
 class TimedGRPOTrainer(StepClock, Compacting, GRPOTrainer):
@@ -207,39 +211,58 @@ def run_rl(
     return trainer, history.rows
 
 
+def agreed(task: Task, responses: list[str]) -> str:
+    """Of `responses` to one prompt the one that would be worth most on average if any of them, in turn, were right.
+
+    Minimum Bayes risk decoding (Kumar and Byrne 2004); where an answer is right or wrong, a majority vote.
+    """
+    answers = Counter(a for a in map(task.answer_of, responses) if a is not None)
+    return max(dict.fromkeys(responses), key=lambda r: sum(n * task.reward(r, a) for a, n in answers.items()))
+
+
 @torch.no_grad()
 def evaluate(
-    task: Task, model: PreTrainedModel, words: PreTrainedTokenizerBase, count: int, seed: int = 0, batch: int = 64
+    task: Task,
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    count: int,
+    seed: int = 0,
+    batch: int = 64,
+    consensus: int = 0,
 ) -> dict[str, float]:
     """Mean reward of one sampled and of the greedy response to `count` test prompts, and their lengths in tokens.
 
-    Returns {"sampled", "greedy": mean rewards, "length": tokens of a sampled response with its end token, "count"}.
+    Returns {"sampled", "greedy": mean rewards, "length": tokens of a sampled response with its end token, "count"}, and with
+    `consensus`, from 2, "consensus": mean reward of what is `agreed` among so many sampled responses.
     """
     model.eval()
     examples = task.examples("test", count)
-    texts = {"sampled": [], "greedy": []}
+    prompts = [e.prompt for e in examples]
+    inputs = []
+    for start in range(0, len(prompts), batch):
+        some = words(prompts[start : start + batch], padding=True, padding_side="left", return_tensors="pt")
+        inputs.append({k: v.to(model.device) for k, v in some.items() if k in ("input_ids", "attention_mask")})
+    ends = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    texts: dict[str, list[str]] = {"sampled": [], "greedy": []}
     lengths = []
+
+    def respond(name: str, some: dict[str, torch.Tensor], **how) -> torch.Tensor:
+        said = model.generate(**some, max_new_tokens=task.max_tokens, **ends, **how)[:, some["input_ids"].shape[1] :]
+        texts.setdefault(name, []).extend(words.batch_decode(said, skip_special_tokens=True))
+        return said
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for start in range(0, len(examples), batch):
-            inputs = words(
-                [e.prompt for e in examples[start : start + batch]], padding=True, padding_side="left", return_tensors="pt"
-            )
-            inputs = {k: v.to(model.device) for k, v in inputs.items() if k in ("input_ids", "attention_mask")}
-            before = inputs["input_ids"].shape[1]
-            for how in texts:
-                said = model.generate(
-                    **inputs,
-                    do_sample=how == "sampled",
-                    max_new_tokens=task.max_tokens,
-                    eos_token_id=words.eos_token_id,
-                    pad_token_id=words.pad_token_id,
-                    **({"top_k": 0, "top_p": 1.0, "temperature": 1.0} if how == "sampled" else {}),
-                )[:, before:]
-                texts[how] += words.batch_decode(said, skip_special_tokens=True)
-                if how == "sampled":
-                    ends = (said == words.eos_token_id).int()
-                    lengths += torch.where(ends.any(1), ends.argmax(1) + 1, said.shape[1]).tolist()
+        for some in inputs:
+            said = respond("sampled", some, **_SAMPLED)
+            ended = (said == words.eos_token_id).int()
+            lengths += torch.where(ended.any(1), ended.argmax(1) + 1, said.shape[1]).tolist()
+            respond("greedy", some, do_sample=False)
+        for some in inputs if consensus else ():
+            respond("many", some, num_return_sequences=consensus, **_SAMPLED)
+    if consensus:
+        many = texts.pop("many")
+        texts["consensus"] = [agreed(task, many[i : i + consensus]) for i in range(0, len(many), consensus)]
     scores = {
         how: sum(task.reward(t, e.answer) for t, e in zip(said, examples, strict=True)) / len(examples)
         for how, said in texts.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
@@ -80,3 +82,8 @@ class Arithmetic(Task):
     def reward(self, completion: str, answer: str) -> float:
         """1 for a response that ends in the right answer, else 0."""
         return float(completion.rstrip().endswith(f"answer {answer}."))
+
+    def answer_of(self, completion: str) -> str | None:
+        """The number that the response ends in."""
+        found = re.search(r"answer (\d+)\.\s*$", completion)
+        return found and found[1]

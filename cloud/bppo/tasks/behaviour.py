@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from ruyicam.cloud.data.batches import draw_questions, scene_labels
 from ruyicam.cloud.data.questions import Question, report
@@ -109,3 +110,10 @@ class Behaviour(Task):
         if answer.startswith("{"):
             return report_reward(completion, Report.model_validate_json(answer))
         return float(completion == answer)
+
+    def answer_of(self, completion: str) -> str | None:
+        """The response; None for a report that cannot be read."""
+        try:
+            return completion if not completion.startswith("{") or Report.model_validate_json(completion) else None
+        except ValidationError:
+            return None

@@ -66,3 +66,8 @@ class GSM8K(Task):
         """1 for the right number after "####" (or last in the text), else 0."""
         said = final_number(completion)
         return float(said is not None and abs(said - float(answer)) < 1e-6)
+
+    def answer_of(self, completion: str) -> str | None:
+        """The number that `reward` looks at."""
+        said = final_number(completion)
+        return None if said is None else repr(said)

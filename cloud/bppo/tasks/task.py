@@ -34,6 +34,10 @@ class Task(ABC):
     def reward(self, completion: str, answer: str) -> float:
         """Of one response without its end token, 0 to 1; whatever text comes, it does not raise."""
 
+    def answer_of(self, completion: str) -> str | None:
+        """What the response says, as `reward` takes an answer; None where it says nothing. Unless overridden: all of it."""
+        return completion
+
     def reward_function(self):
         """The reward in the form that TRL calls: a list of responses and the dataset's `answer` column -> list of floats."""
 
