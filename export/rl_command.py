@@ -170,11 +170,7 @@ def rl(
     show_table(
         f"{algorithm} on {task}, {len(history)} steps; {before['count']} test prompts",
         ["", "before", "after"],
-        [
-            [name, f"{before[name]:.3f}", f"{after[name]:.3f}"]
-            for name in ("sampled", "greedy", "consensus", "length")
-            if name in after
-        ],
+        [[name, f"{before[name]:.3f}", f"{after[name]:.3f}"] for name in after if name != "count"],
     )
     console.print(f"wrote {out / 'model'} and {out / 'report.html'}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -233,18 +233,19 @@ def evaluate(
     """Mean reward of one sampled and of the greedy response to `count` test prompts, and their lengths in tokens.
 
     Returns {"sampled", "greedy": mean rewards, "length": tokens of a sampled response with its end token, "count"}, and with
-    `consensus`, from 2, "consensus": mean reward of what is `agreed` among so many sampled responses.
+    `consensus` "consensus": mean reward of what is `agreed` among so many sampled responses.
     """
     model.eval()
     examples = task.examples("test", count)
-    prompts = [e.prompt for e in examples]
-    inputs = []
-    for start in range(0, len(prompts), batch):
-        some = words(prompts[start : start + batch], padding=True, padding_side="left", return_tensors="pt")
-        inputs.append({k: v.to(model.device) for k, v in some.items() if k in ("input_ids", "attention_mask")})
     ends = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     texts: dict[str, list[str]] = {"sampled": [], "greedy": []}
     lengths = []
+
+    def inputs(size: int) -> Iterator[dict[str, torch.Tensor]]:
+        for start in range(0, len(examples), size):
+            prompts = [e.prompt for e in examples[start : start + size]]
+            some = words(prompts, padding=True, padding_side="left", return_tensors="pt")
+            yield {k: v.to(model.device) for k, v in some.items() if k in ("input_ids", "attention_mask")}
 
     def respond(name: str, some: dict[str, torch.Tensor], **how) -> torch.Tensor:
         said = model.generate(**some, max_new_tokens=task.max_tokens, **ends, **how)[:, some["input_ids"].shape[1] :]
@@ -253,12 +254,13 @@ def evaluate(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for some in inputs:
+        for some in inputs(batch):
             said = respond("sampled", some, **_SAMPLED)
             ended = (said == words.eos_token_id).int()
             lengths += torch.where(ended.any(1), ended.argmax(1) + 1, said.shape[1]).tolist()
             respond("greedy", some, do_sample=False)
-        for some in inputs if consensus else ():
+        # As many responses at a time as above.
+        for some in inputs(max(1, batch // consensus)) if consensus else ():
             respond("many", some, num_return_sequences=consensus, **_SAMPLED)
     if consensus:
         many = texts.pop("many")

@@ -113,7 +113,9 @@ class Behaviour(Task):
 
     def answer_of(self, completion: str) -> str | None:
         """The response; None for a report that cannot be read."""
-        try:
-            return completion if not completion.startswith("{") or Report.model_validate_json(completion) else None
-        except ValidationError:
-            return None
+        if completion.startswith("{"):
+            try:
+                Report.model_validate_json(completion)
+            except ValidationError:
+                return None
+        return completion
