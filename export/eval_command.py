@@ -24,6 +24,13 @@ def evaluate(
     through: Annotated[str, typer.Option(help="'edge': the real device binary and server; 'torch': the model alone")] = "edge",
     edge: EdgeOption = None,
     questions: Annotated[int, typer.Option(help="generated scenes that the text heads are asked about; 0: none")] = 0,
+    first_scene: Annotated[
+        int | None,
+        typer.Option(
+            help="with --questions: number of the first of these scenes; 0: those that training begins with; default: new ones",
+            min=0,
+        ),
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="with --questions: a checkpoint folder; how much better --model is, scene by scene")
     ] = None,
@@ -48,6 +55,8 @@ def evaluate(
         raise RuyicamError(Exit.USAGE, f"--through is '{through}', expected 'edge' or 'torch'")
     if against and not questions:
         raise RuyicamError(Exit.USAGE, f"--against {against} takes --questions N, from 1")
+    if first_scene is not None and not questions:
+        raise RuyicamError(Exit.USAGE, f"--first-scene {first_scene} takes --questions N, from 1")
     if any(not 0 < s < 1 for s in share or []):
         raise RuyicamError(Exit.USAGE, f"--share is {share}, expected shares between 0 and 1")
     if folds:
@@ -69,7 +78,7 @@ def evaluate(
     else:
         result = {}
     if questions:
-        result["text"] = _text(model, against, questions, cache)
+        result["text"] = _text(model, against, questions, first_scene, cache)
     if as_json:
         print(json.dumps(result))
     else:
@@ -112,17 +121,19 @@ def _one(model: Path, data: list[Path], through: str, edge: Path | None, cache: 
     return result
 
 
-def _text(models: list[Path], against: Path | None, questions: int, cache: Path | None) -> dict:
+def _text(models: list[Path], against: Path | None, questions: int, first: int | None, cache: Path | None) -> dict:
     """The same questions to one model or several runs; RuyicamError(USAGE) where they have not the same tiers."""
     from ruyicam.cloud.family.load import load_family
-    from ruyicam.cloud.training.ask import answers_of, difference, over_runs, summary
+    from ruyicam.cloud.training.ask import FIRST_SCENE, answers_of, difference, over_runs, summary
 
+    first = FIRST_SCENE if first is None else first
     families = {str(m): load_family(m) for m in [*models, *([against] if against else [])]}
     if len({tuple(f.config.trunk.exits) for f in families.values()}) > 1:
         raise RuyicamError(Exit.USAGE, "the models have different tiers, expected runs of one recipe")
-    said = {name: answers_of(f, questions, cache) for name, f in families.items()}
+    said = {name: answers_of(f, questions, cache, first=first) for name, f in families.items()}
     runs = {str(m): said[str(m)] for m in models}
     text = over_runs({name: summary(o) for name, o in runs.items()}) if len(runs) > 1 else summary(next(iter(runs.values())))
+    text["first_scene"] = first
     if against:
         try:
             text["against"] = {"model": str(against)} | difference(list(runs.values()), said[str(against)])

@@ -135,7 +135,12 @@ def rl(
     load_trl()
     from ruyicam.cloud.bppo.report import write_report
     from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
+    from ruyicam.cloud.memory import keep_freed_memory
 
+    # Keys and values grow by a token at a time, and what held them is freed as often.
+    keep_freed_memory()
+    if consensus == 1:
+        raise RuyicamError(Exit.USAGE, "--consensus is 1, expected 0 or from 2: one response agrees with itself")
     if lora and task == "behaviour":
         raise RuyicamError(Exit.USAGE, "--lora is for language models; the family's head is small, leave it out")
     given = locals()
@@ -145,7 +150,14 @@ def rl(
         kind, network, words, adopt = load_task(
             task, model, data, scenes, tests, cache, out, bar, reads=reads, seed=seed, questions=questions
         )
-        before = evaluate(kind, network, words, tests, consensus=consensus)
+
+        def score(network, when: str) -> dict[str, float]:
+            line = bar.add_task(f"test prompts {when}", total=None)
+            return evaluate(
+                kind, network, words, tests, consensus=consensus, progress=lambda n, of: bar.update(line, completed=n, total=of)
+            )
+
+        before = score(network, "before")
         line = bar.add_task(f"{algorithm} on {task}", total=steps)
 
         def every(row: dict) -> None:
@@ -157,7 +169,7 @@ def rl(
 
             adapter = LoraConfig(r=lora, lora_alpha=2 * lora, target_modules="all-linear", task_type="CAUSAL_LM")
         trainer, history = run_rl(config, kind, network, words, out, every=every, peft_config=adapter)
-        after = evaluate(kind, trainer.model, words, tests, consensus=consensus)
+        after = score(trainer.model, "after")
     adopt(trainer)
     if not trainer.is_world_process_zero():
         return

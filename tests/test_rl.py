@@ -218,7 +218,10 @@ def test_evaluation_is_repeatable_and_leaves_the_random_state_alone(tiny):
     state = torch.get_rng_state()
     said = evaluate(Odd(), model, words, 8)
     assert said == evaluate(Odd(), model, words, 8)
-    many = evaluate(Odd(), model, words, 8, consensus=3)
+    seen = []
+    many = evaluate(Odd(), model, words, 8, consensus=3, progress=lambda done, of: seen.append((done, of)))
+    # A sampled and a greedy response each, and three more.
+    assert seen == sorted(seen) and seen[-1] == (40, 40)
     assert 0 <= many.pop("consensus") <= 1 and many == said
     assert torch.equal(state, torch.get_rng_state())
 
@@ -259,6 +262,7 @@ def test_rl_and_bench_commands(tmp_path, tiny, refused):
         (("--task", "arithmetic", "--model", tmp_path), "model"),
         ((*small, "--samples", 3, "--micro-batch", 4), "expected a multiple of the micro-batch"),
         ((*small, "--prefix-ratio", 2), "--prefix-ratio"),
+        ((*small, "--consensus", 1), "--consensus is 1, expected 0 or from 2"),
     ):
         code, said = refused("rl", *arguments, "--out", tmp_path / "bad")
         assert code == Exit.USAGE and len(said.strip().splitlines()) == 1 and says in said, said

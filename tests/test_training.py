@@ -261,8 +261,14 @@ def test_train_and_eval_commands(tmp_path, data, cache, refused):
     assert np.isclose(
         text["tiers"]["edge"]["exact_match"]["spread"], np.std(text["tiers"]["edge"]["exact_match"]["seeds"]), atol=1e-3
     )
+    done = run("eval", *models[:2], "--questions", "8", "--first-scene", "0", "--cache", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    taught = json.loads(done.stdout)["text"]
+    assert (taught["first_scene"], taught["scenes"]) == (0, 8) and text["first_scene"] > 10_000
+    assert taught["most_frequent_answer"] != text["most_frequent_answer"]
     for arguments, says in (
         (("eval", *models, "--questions", 8, "--data", data), "--questions N alone"),
+        (("eval", *models[:2], "--data", data, "--first-scene", 0), "--questions N"),
         (("eval", *models[:2], "--data", data, "--against", peer), "--questions N"),
         (("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run"), "none.toml"),
         (("eval", "--folds", 3), "--config"),

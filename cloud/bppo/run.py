@@ -229,17 +229,20 @@ def evaluate(
     seed: int = 0,
     batch: int = 64,
     consensus: int = 0,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, float]:
     """Mean reward of one sampled and of the greedy response to `count` test prompts, and their lengths in tokens.
 
     Returns {"sampled", "greedy": mean rewards, "length": tokens of a sampled response with its end token, "count"}, and with
-    `consensus` "consensus": mean reward of what is `agreed` among so many sampled responses.
+    `consensus` "consensus": mean reward of what is `agreed` among so many sampled responses. `progress(done, of)` counts
+    responses as they come.
     """
     model.eval()
     examples = task.examples("test", count)
     ends = {"eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     texts: dict[str, list[str]] = {"sampled": [], "greedy": []}
     lengths = []
+    of = len(examples) * (len(texts) + consensus)
 
     def inputs(size: int) -> Iterator[dict[str, torch.Tensor]]:
         for start in range(0, len(examples), size):
@@ -250,6 +253,7 @@ def evaluate(
     def respond(name: str, some: dict[str, torch.Tensor], **how) -> torch.Tensor:
         said = model.generate(**some, max_new_tokens=task.max_tokens, **ends, **how)[:, some["input_ids"].shape[1] :]
         texts.setdefault(name, []).extend(words.batch_decode(said, skip_special_tokens=True))
+        progress(sum(map(len, texts.values())), of)
         return said
 
     with torch.random.fork_rng():

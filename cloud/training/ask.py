@@ -85,11 +85,17 @@ def one_of_two(answer: Answer, doing: torch.Tensor, inside: torch.Tensor) -> np.
 
 
 @torch.no_grad()
-def answers_of(family: Family, count: int, cache: Path | None = None, threads: int = 0, seed: int = 0) -> Outcome:
-    """Asks each exit about `count` new scenes, from released (noised) features of all ticks."""
+def answers_of(
+    family: Family, count: int, cache: Path | None = None, threads: int = 0, seed: int = 0, first: int = FIRST_SCENE
+) -> Outcome:
+    """Asks each exit about `count` scenes from number `first` on, from released (noised) features of all ticks.
+
+    No training run has seen those from FIRST_SCENE on. Training takes its own from 0 on: a model that answers them no better
+    than new ones is not held back by how few they were.
+    """
     family.eval()
     store = Store(cache or default_cache(), family.config, family.encoder)
-    scenes = Windows(store.build(store.scenes(FIRST_SCENE, count), threads))
+    scenes = Windows(store.build(store.scenes(first, count), threads))
     read, chosen = [], dict.fromkeys(family.config.trunk.exits, 0.0)
     for batch, answers in _exits(family, scenes, count, seed):
         read.append(_hidden(answers))
