@@ -53,10 +53,9 @@ def evaluate(
     """Accuracy per tier on labelled clips and how often tiers agree; questions to the text heads; cross-validation."""
     if through not in ("edge", "torch"):
         raise RuyicamError(Exit.USAGE, f"--through is '{through}', expected 'edge' or 'torch'")
-    if against and not questions:
-        raise RuyicamError(Exit.USAGE, f"--against {against} takes --questions N, from 1")
-    if first_scene is not None and not questions:
-        raise RuyicamError(Exit.USAGE, f"--first-scene {first_scene} takes --questions N, from 1")
+    for option, value in (("against", against), ("first-scene", first_scene)):
+        if value is not None and not questions:
+            raise RuyicamError(Exit.USAGE, f"--{option} {value} takes --questions N, from 1")
     if any(not 0 < s < 1 for s in share or []):
         raise RuyicamError(Exit.USAGE, f"--share is {share}, expected shares between 0 and 1")
     if folds:

@@ -137,14 +137,14 @@ def rl(
     from ruyicam.cloud.bppo.run import RLConfig, evaluate, run_rl
     from ruyicam.cloud.memory import keep_freed_memory
 
-    # Keys and values grow by a token at a time, and what held them is freed as often.
-    keep_freed_memory()
     if consensus == 1:
         raise RuyicamError(Exit.USAGE, "--consensus is 1, expected 0 or from 2: one response agrees with itself")
     if lora and task == "behaviour":
         raise RuyicamError(Exit.USAGE, "--lora is for language models; the family's head is small, leave it out")
     given = locals()
     fields = {name: given[name] for name in RLConfig.model_fields if name in given}
+    # Keys and values grow by a token at a time, and what held them is freed as often.
+    keep_freed_memory()
     config = rl_config(**fields, save_every=max(1, min(50, steps // 4)))
     with Progress(*COLUMNS, console=console, transient=True, disable=as_json) as bar:
         kind, network, words, adopt = load_task(

@@ -268,7 +268,7 @@ def test_train_and_eval_commands(tmp_path, data, cache, refused):
     assert taught["most_frequent_answer"] != text["most_frequent_answer"]
     for arguments, says in (
         (("eval", *models, "--questions", 8, "--data", data), "--questions N alone"),
-        (("eval", *models[:2], "--data", data, "--first-scene", 0), "--questions N"),
+        (("eval", *models[:2], "--data", data, "--first-scene", 0), "--first-scene 0 takes --questions N"),
         (("eval", *models[:2], "--data", data, "--against", peer), "--questions N"),
         (("train", "--config", tmp_path / "none.toml", "--data", data, "--out", tmp_path / "run"), "none.toml"),
         (("eval", "--folds", 3), "--config"),

@@ -90,8 +90,8 @@ def answers_of(
 ) -> Outcome:
     """Asks each exit about `count` scenes from number `first` on, from released (noised) features of all ticks.
 
-    No training run has seen those from FIRST_SCENE on. Training takes its own from 0 on: a model that answers them no better
-    than new ones is not held back by how few they were.
+    No training run has seen those from FIRST_SCENE on. Training takes its own from 0 on (of as many identities, where
+    the recipe leaves that as it is): a model that answers them no better than new ones is not held back by how few they were.
     """
     family.eval()
     store = Store(cache or default_cache(), family.config, family.encoder)
