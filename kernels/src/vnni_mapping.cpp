@@ -256,7 +256,11 @@ RUYICAM_VNNI void project(const ProjectArgs& args, const float* tokens, ptrdiff_
   const bool few = args.out_dim <= 8, eight = args.out_dim == 8 && args.in_dim <= 64;
   const int most = few ? kTokens : kWideTokens;
   for (int t = 0; t < args.tokens;) {
-    const int left = args.tokens - t, rows = left >= most ? most : (left >= 4 ? 4 : 1);
+    const int left = args.tokens - t;
+    // A token alone waits for its own sums about as long as four do: the last few are done with some of those before them.
+    const bool again = left < 4 && left > (few ? 0 : 1) && args.tokens >= 4;
+    if (again) t = args.tokens - 4;
+    const int rows = left >= most && left != 8 ? most : (again || left >= 4 ? 4 : 1);
     int16_t* to = u + t * args.out_dim;
     const bool paired = eight && rows > 1;
     (paired ? pairs : quantize)(args, tokens + t * row_stride, row_stride, rows, q);
