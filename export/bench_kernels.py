@@ -33,6 +33,7 @@ SIZES = {
 FRAMES = ((1280, 720), (1920, 1080))
 # A round takes at least so long, or a clock tick would be seen; medians are over so many rounds.
 _ROUND_S, _ROUNDS = 0.02, 15
+# One call of the loop that multiplies registers alone.
 _PEAK_S = 0.002
 Progress = Callable[[str], None]
 

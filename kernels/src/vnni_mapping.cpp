@@ -257,7 +257,7 @@ RUYICAM_VNNI void project(const ProjectArgs& args, const float* tokens, ptrdiff_
   const int most = few ? kTokens : kWideTokens;
   for (int t = 0; t < args.tokens;) {
     const int left = args.tokens - t;
-    // A token alone waits for its own sums about as long as four do: the last few are done with some of those before them.
+    // A token alone waits for its own sums about as long as four do: the last few go with some of those before, 8 as 4 and 4.
     const bool again = left < 4 && left > (few ? 0 : 1) && args.tokens >= 4;
     if (again) t = args.tokens - 4;
     const int rows = left >= most && left != 8 ? most : (again || left >= 4 ? 4 : 1);
