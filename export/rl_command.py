@@ -98,6 +98,9 @@ def rl(
         str, typer.Option(help="TRL's loss_type: dapo (tokens weigh alike), grpo (responses do), bnpo or dr_grpo")
     ] = "dapo",
     warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: Annotated[
+        float, typer.Option(help="at which responses are sampled to learn from; they are scored at 1 and greedily", min=0)
+    ] = 1.0,
     selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
     pair_weight: Annotated[str, typer.Option(help="bppo: class or sample")] = "class",
     prefix: Annotated[str, typer.Option(help="bppo: ratio, shorter or full")] = "ratio",

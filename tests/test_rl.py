@@ -244,8 +244,9 @@ def test_rl_and_bench_commands(tmp_path, tiny, refused):
         return subprocess.run([RUYICAM, *map(str, arguments)], capture_output=True, text=True, timeout=280)
 
     small = ("--task", "arithmetic", "--model", tiny, "--prompts", 2, "--samples", 4, "--micro-batch", 4, "--tests", 8)
-    done = run("rl", *small, "--out", tmp_path / "run", "--steps", 2, "--json")
+    done = run("rl", *small, "--out", tmp_path / "run", "--steps", 2, "--temperature", 0.5, "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "rl.json").read_text())["temperature"] == 0.5
     result = json.loads(done.stdout)
     assert result["steps"] == 2 and 0 <= result["after"]["sampled"] <= 1
     load(tmp_path / "run" / "model")
@@ -262,6 +263,7 @@ def test_rl_and_bench_commands(tmp_path, tiny, refused):
         (("--task", "arithmetic", "--model", tmp_path), "model"),
         ((*small, "--samples", 3, "--micro-batch", 4), "expected a multiple of the micro-batch"),
         ((*small, "--prefix-ratio", 2), "--prefix-ratio"),
+        ((*small, "--temperature", 0), "--temperature: Input should be greater than 0"),
         ((*small, "--consensus", 1), "--consensus is 1, expected 0 or from 2"),
     ):
         code, said = refused("rl", *arguments, "--out", tmp_path / "bad")
