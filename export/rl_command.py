@@ -99,7 +99,7 @@ def rl(
     ] = "dapo",
     warmup_steps: Annotated[int, typer.Option(min=0)] = 0,
     temperature: Annotated[
-        float, typer.Option(help="at which responses are sampled to learn from; they are scored at 1 and greedily", min=0)
+        float, typer.Option(help="at which responses to learn from are sampled; tests are sampled at 1", min=0)
     ] = 1.0,
     selection: Annotated[str, typer.Option(help="bppo: shortest, random, longest or all")] = "shortest",
     pair_weight: Annotated[str, typer.Option(help="bppo: class or sample")] = "class",
