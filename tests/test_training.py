@@ -23,7 +23,6 @@ from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
 from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, gate
 from ruyicam.cloud.training.losses import LABELS, Trainee
-from ruyicam.cloud.training.soup import Soup
 from ruyicam.cloud.training.trainer import steps_of, train
 from ruyicam.cloud.training.validate import Said
 
@@ -53,8 +52,9 @@ def same(a: Family, b: Family) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def train_killed(monkeypatch, *args, **options) -> None:
-    """Trains until a phase's second epoch begins, and no further."""
+def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
+    clips = find_clips([data], SMALL.labels)
+    whole = train(CONFIG, clips, tmp_path / "whole", clips, cache=cache, quiet=True)
 
     class Killed(Exception):
         pass
@@ -68,13 +68,7 @@ def train_killed(monkeypatch, *args, **options) -> None:
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Mixed, "epoch", killed)
-        train(*args, **options)
-
-
-def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
-    clips = find_clips([data], SMALL.labels)
-    whole = train(CONFIG, clips, tmp_path / "whole", clips, cache=cache, quiet=True)
-    train_killed(monkeypatch, CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
+        train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
     resumed = train(CONFIG, clips, tmp_path / "killed", clips, cache=cache, quiet=True)
     assert same(whole, resumed)
     # A run that begins from the first phase's checkpoint goes on as the whole run did.
@@ -91,29 +85,6 @@ def test_training_resumes_bit_for_bit(tmp_path, data, cache, monkeypatch):
     changed = CONFIG.model_copy(update={"train": TRAIN.model_copy(update={"seed": 9})})
     with pytest.raises(RuyicamError, match="another configuration"):
         train(changed, clips, tmp_path / "killed", cache=cache, quiet=True)
-
-
-def test_a_phase_of_several_runs_keeps_the_mean_of_their_weights(tmp_path, data, cache, monkeypatch):
-    clips = find_clips([data], SMALL.labels)
-    phase = PhaseConfig(name="clips", epochs=1, clips=4, scenes=2, runs=3)
-    config = RunConfig(model=SMALL, train=TRAIN, phases=(phase,), loss={"text": 0.0})
-    ended, plain = [], Soup.add
-    with monkeypatch.context() as patch:
-        patch.setattr(Soup, "add", lambda soup: (ended.append([p.clone() for p in soup.ema.mean.values()]), plain(soup)))
-        whole = train(config, clips, tmp_path / "whole", cache=cache, quiet=True, report=False)
-    names = [name for name, p in whole.named_parameters() if p.requires_grad]
-    kept = {name: torch.stack(runs).mean(0) for name, *runs in zip(names, *ended, strict=True)}
-    for name, p in whole.named_parameters():
-        assert name not in kept or torch.allclose(p, kept[name], atol=1e-6), name
-    # The first run is what the phase would be alone, and the others are none of it.
-    alone = config.model_copy(update={"phases": (phase.model_copy(update={"runs": 1}),)})
-    first = dict(train(alone, clips, tmp_path / "alone", cache=cache, quiet=True, report=False).named_parameters())
-    assert all(torch.equal(first[name], p) for name, p in zip(names, ended[0], strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(ended[0], ended[1], strict=True))
-    history = json.loads((tmp_path / "whole" / "history.json").read_text())
-    assert [(e["epoch"], e["run"]) for e in history] == [(1, 1), (1, 2), (1, 3)]
-    train_killed(monkeypatch, config, clips, tmp_path / "killed", cache=cache, quiet=True, report=False)
-    assert same(whole, train(config, clips, tmp_path / "killed", cache=cache, quiet=True, report=False))
 
 
 def test_training_learns_what_is_there_to_learn(tmp_path, data, cache):

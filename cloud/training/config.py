@@ -21,7 +21,6 @@ class PhaseConfig(_Strict):
     clips: int = Field(0, ge=0, description="windows of clips in a batch")
     scenes: int = Field(0, ge=0, description="windows of generated scenes in a batch")
     learning_rate: float = Field(2e-3, gt=0)
-    runs: int = Field(1, ge=1, description="runs from the same start, in other orders; the mean of their weights is kept")
     speech: bool = Field(False, description="the language head alone learns to speak, from the labels of scenes")
     loss: dict[str, float] = Field({}, description="weights of this phase in place of [loss]'s")
 

@@ -31,7 +31,6 @@ from .config import PhaseConfig, RunConfig, TrainConfig
 from .ema import Ema
 from .losses import LABELS, Trainee
 from .report import write_report
-from .soup import Soup
 from .validate import validate
 
 STATE, HISTORY = "state", "history.json"
@@ -184,21 +183,19 @@ def train(
     )
     model, optimizer = accelerator.prepare(trainee, optimizer)
     ema = Ema(model, t.ema)
-    soup = Soup(ema) if any(p.runs > 1 for p in phases) else None
-    lengths = [(p, steps_of(p, len(clips), len(scenes) if scenes else 0)) for p in phases]
-    plan = [(p, steps) for p, steps in lengths for _ in range(p.runs)]
-    epochs = [(p, steps, run, e) for p, steps in lengths for run in range(p.runs) for e in range(p.epochs)]
+    plan = [(p, steps_of(p, len(clips), len(scenes) if scenes else 0)) for p in phases]
+    epochs = [(p, steps, e) for p, steps in plan for e in range(p.epochs)]
     # Counted over all phases, so that one that begins from `init` draws the same random numbers as in the whole run.
-    left_out = sum(p.runs * p.epochs for p in config.phases) - len(epochs)
+    left_out = sum(p.epochs for p in config.phases) - len(epochs)
     progress = _Progress(f"{config.model_dump_json()} {len(clips)} {init is not None}")
-    accelerator.register_for_checkpointing(ema, progress, *([soup] if soup else []))
+    accelerator.register_for_checkpointing(ema, progress)
     out.mkdir(parents=True, exist_ok=True)
     history: list[dict] = []
     _recover(out)
     if (out / STATE).exists():
         accelerator.load_state(str(out / STATE))
         history = json.loads((out / HISTORY).read_text())[: progress.epoch]
-    done = sum(steps for _, steps, _, _ in epochs[: progress.epoch])
+    done = sum(steps for _, steps, _ in epochs[: progress.epoch])
     bars = Progress(
         TextColumn("{task.fields[phase]} epoch {task.fields[epoch]}"),
         BarColumn(),
@@ -208,21 +205,16 @@ def train(
         disable=quiet or not main,
     )
     with bars, SummaryWriter(str(out / "log")) as writer:
-        bar = bars.add_task("train", total=sum(s for _, s, _, _ in epochs), completed=done, phase="", epoch="", note="")
+        bar = bars.add_task("train", total=sum(s for _, s, _ in epochs), completed=done, phase="", epoch="", note="")
         for number in range(progress.epoch, len(epochs)):
-            phase, steps, run, epoch = epochs[number]
-            bars.update(bar, phase=phase.name if phase.runs == 1 else f"{phase.name} {run + 1}/{phase.runs}", epoch=epoch + 1)
+            phase, steps, epoch = epochs[number]
+            bars.update(bar, phase=phase.name, epoch=epoch + 1)
             model.train()
             trainee.config = config.loss_of(phase)
             if epoch == 0:
+                # A phase begins from what the one before it has saved.
+                ema.commit()
                 optimizer.optimizer.state.clear()
-                if run == 0:
-                    # A phase begins from what the one before it has saved.
-                    ema.commit()
-                    if phase.runs > 1:
-                        soup.begin()
-                else:
-                    soup.restart()
             # Every epoch starts its own stream of random numbers, so a resumed run draws the same ones.
             torch.manual_seed(int(np.random.default_rng([t.seed, 2, left_out + number]).integers(2**62)))
             generator = torch.Generator().manual_seed(torch.initial_seed() + accelerator.process_index)
@@ -238,7 +230,7 @@ def train(
                 accelerator.process_index,
                 accelerator.num_processes,
             )
-            for batch in mixed[phase.name].epoch(run * phase.epochs + epoch, *shape):
+            for batch in mixed[phase.name].epoch(epoch, *shape):
                 exists = hide_beginning(batch["exists"], generator)
                 released = withheld_ticks(*exists.shape, t.release_dropout, generator)
                 # One exit speaks per step, the deepest every other time.
@@ -266,13 +258,7 @@ def train(
                 bars.update(bar, advance=1)
             means = {name: float(np.mean(values)) for name, values in sums.items()}
             entry: dict = {"phase": phase.name, "epoch": epoch + 1, "loss": means, "seconds": time.monotonic() - began}
-            if phase.runs > 1:
-                entry["run"] = run + 1
-                if epoch + 1 == phase.epochs:
-                    soup.add()
-            last = (run + 1, epoch + 1) == (phase.runs, phase.epochs)
-            if last and phase.runs > 1:
-                soup.serve(phase.runs)
+            last = epoch + 1 == phase.epochs
             with ema.applied():
                 if main and t.sharding == "none" and (last or epoch % 10 == 9):
                     entry |= _examine(family, val, t, cache or default_cache())
