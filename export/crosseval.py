@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,21 @@ import numpy as np
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import part_of, source_of
 from ruyicam.cloud.training.config import RunConfig
-from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, curve, fold_jobs, gate, pool, run_jobs, summary
+from ruyicam.cloud.training.crossval import (
+    Job,
+    Pooled,
+    Progress,
+    as_many_steps,
+    curve,
+    fold_jobs,
+    gate,
+    pool,
+    run_jobs,
+    summary,
+)
 from ruyicam.cloud.training.report import draw_curve, draw_learning
 
 from .options import PEER
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class CrossEval:
         """Runs what is missing and returns the result as `ruyicam eval --json` prints it; a curve is drawn into `out`."""
         labels = self.config.model.labels
         own = self._jobs("family", self.config, self.init, self.seeds)
-        run_jobs(own, workers, lambda done, of: progress("family", done, of))
+        run_jobs(own, workers, "family", progress)
         sources = self._sources(own)
         of_clips = [source_of(c.path) for c in self.clips]
         first = max(sorted(set(of_clips)), key=of_clips.count)
@@ -60,7 +68,7 @@ class CrossEval:
             "gate": {name: gate(rows, self.config.model.gate.look_threshold) for name, rows in sources.items()},
             "curve": points,
             "keeps_95_percent_bits_per_second": least,
-            "training_seconds": float(np.mean([p.seconds for p in parts])),
+            "training_cpu_seconds": float(np.mean([p.cpu_seconds for p in parts])),
         }
         result["tiers"] = {t: s["accuracy"]["mean"] for t, s in result["sources"][first]["tiers"].items()}
         result["consistency"] = {k: v["mean"] for k, v in result["sources"][first]["consistency"].items()}
@@ -68,7 +76,7 @@ class CrossEval:
             mapping = self.config.model.mapping.model_copy(update={"bypass": True})
             plain = self.config.model_copy(update={"model": self.config.model.model_copy(update={"mapping": mapping})})
             jobs = self._jobs(PEER, plain, self.init / PEER if self.init else None, self.seeds)
-            run_jobs(jobs, workers, lambda done, of: progress("no mapping", done, of))
+            run_jobs(jobs, workers, "no mapping", progress)
             scores = summary([p.of(first) for p in pool(jobs, self.seeds)], labels)
             result["no_mapping"] = {t: s["accuracy"]["mean"] for t, s in scores["tiers"].items()}
             result["no_mapping_spread"] = {t: s["accuracy"]["spread"] for t, s in scores["tiers"].items()}
@@ -100,7 +108,7 @@ class CrossEval:
             changed = self.config.model_copy(update={"loss": loss, "phases": phases})
             title = f"{name} = {value:g}"
             jobs = self._jobs(f"{name}-{value:g}", changed, self.init, self.seeds)
-            run_jobs(jobs, workers, lambda done, of, title=title: progress(title, done, of))
+            run_jobs(jobs, workers, title, progress)
             scores = summary([p.of(source) for p in pool(jobs, self.seeds)], self.config.model.labels)
             row = {t: s["accuracy"] for t, s in scores["tiers"].items()}
             rows.append({"loss": title, "tiers": row, "consistency": scores["consistency"]})
@@ -111,7 +119,7 @@ class CrossEval:
         curves: dict[str, list[dict]] = {}
         for share in (*self.shares, 1.0):
             jobs = own if share == 1 else self._part_jobs(share)
-            run_jobs(jobs, workers, lambda done, of, share=share: progress(f"{share:.0%} of the clips", done, of))
+            run_jobs(jobs, workers, f"{share:.0%} of the clips", progress)
             clips = float(np.mean([len(j.train) for j in jobs]))
             for source, rows in self._sources(jobs).items():
                 scores = summary(rows, self.config.model.labels)["tiers"]
@@ -130,17 +138,18 @@ class CrossEval:
         for tier in self.config.model.trunk.exits:
             train = self.config.train.model_copy(update={"tiers": (tier,)})
             jobs = self._jobs(f"alone-{tier}", self.config.model_copy(update={"train": train}), self.init, self.seeds)
-            run_jobs(jobs, workers, lambda done, of, tier=tier: progress(f"{tier} alone", done, of))
+            run_jobs(jobs, workers, f"{tier} alone", progress)
             parts[tier] = pool(jobs, self.seeds)
-        seconds = float(np.sum([np.mean([p.seconds for p in row]) for row in parts.values()]))
+        cpu_seconds = float(np.sum([np.mean([p.cpu_seconds for p in row]) for row in parts.values()]))
         joined = []
         for seed in range(self.seeds):
             said = [p[seed].of(source) for p in parts.values()]
             tiers = {t: p.said[-1].tiers[t] for t, p in zip(parts, said, strict=True)}
-            joined.append(Pooled([type(said[0].said[-1])(said[0].said[-1].truth, tiers)], said[0].paths, said[0].fold, seconds))
+            one = said[0]
+            joined.append(Pooled([type(one.said[-1])(one.said[-1].truth, tiers)], one.paths, one.fold, cpu_seconds))
         scores = summary(joined, self.config.model.labels)
         return {
             "tiers": {t: s["accuracy"] for t, s in scores["tiers"].items()},
             "consistency": scores["consistency"],
-            "training_seconds": seconds,
+            "training_cpu_seconds": cpu_seconds,
         }

@@ -171,7 +171,7 @@ def _cross(data, test, config, folds, seeds, out, init, peer, detector, alone, s
         def show(name: str, done: int, of: int) -> None:
             if name not in bars:
                 bars[name] = progress.add_task(name, total=of)
-            progress.update(bars[name], completed=done)
+            progress.update(bars[name], completed=done, total=of)
 
         return run.run(jobs or os.cpu_count() or 1, show)
 
@@ -204,13 +204,13 @@ def _show(result: dict) -> None:
         if "tier_by_tier" in result:
             alone = result["tier_by_tier"]
             rows = [
-                [name, *(_figure(v) for v in part["consistency"].values()), f"{part['training_seconds']:.0f} s"]
+                [name, *(_figure(v) for v in part["consistency"].values()), f"{part['training_cpu_seconds']:.0f} s"]
                 for name, part in (
                     ("together", {**result, "consistency": result["consistency"]}),
                     ("tier by tier", alone),
                 )
             ]
-            show_table("Trained together or tier by tier", ["", *alone["consistency"], "training"], rows)
+            show_table("Trained together or tier by tier", ["", *alone["consistency"], "training, CPU"], rows)
         if "learning_curve" in result:
             for source, curve in result["learning_curve"].items():
                 points = [[f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in curve]

@@ -21,7 +21,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
-from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, gate
+from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, fold_jobs, gate, run_jobs
 from ruyicam.cloud.training.losses import LABELS, Trainee
 from ruyicam.cloud.training.trainer import steps_of, train
 from ruyicam.cloud.training.validate import Said
@@ -308,15 +308,30 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     assert history[-1]["loss"]["consistency"] >= 0
     # Scenes alone are learned from once for all folds, also of the learning curve: family, peer, ablation, three tiers alone.
     assert {e["phase"] for e in history} == {"clips"}
-    begun = [json.loads((b / "seconds.json").read_text()) for b in (tmp_path / "runs/scenes").iterdir()]
-    folds_took = sum(
-        e["seconds"] for k in range(2) for e in json.loads((tmp_path / f"runs/family/seed-1-fold-{k}/history.json").read_text())
-    )
+    begun = [json.loads((b / "cpu_seconds.json").read_text()) for b in (tmp_path / "runs/scenes").iterdir()]
+    histories = [json.loads((tmp_path / f"runs/family/seed-1-fold-{k}/history.json").read_text()) for k in range(2)]
+    folds_took = sum(e["cpu_seconds"] for history in histories for e in history)
     # The time of what the folds share is counted, once.
-    assert len(begun) == 6 and any(np.isclose(result["training_seconds"], folds_took + b, rtol=1e-6) for b in begun)
+    assert len(begun) == 6 and any(np.isclose(result["training_cpu_seconds"], folds_took + b, rtol=1e-6) for b in begun)
     assert (tmp_path / "runs" / "accuracy-against-bits.svg").exists() and (tmp_path / "runs" / "learning-curve.svg").exists()
     again = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert json.loads(again.stdout) == result
+
+
+def test_what_all_folds_need_is_made_once_and_first(tmp_path, data):
+    config = CONFIG.model_copy(update={"phases": PHASES[1:]})
+    jobs = fold_jobs(config, find_clips([data], SMALL.labels), [], 2, 1, tmp_path / "runs", None, None, tmp_path / "cache")
+    calls: list[tuple[str, int, int]] = []
+
+    def show(name: str, done: int, of: int) -> None:
+        calls.append((name, done, of))
+        assert name == "family" or not any((tmp_path / "runs").rglob("*.json"))
+
+    run_jobs(jobs, 2, "family", show)
+    made = len([*(tmp_path / "cache").rglob("*.safetensors")])
+    # A shard of scenes, and one for each of the clips, all of which are asked about.
+    assert made == 1 + 8
+    assert calls == [("preparing", i + 1, made) for i in range(made)] + [("family", 1, 2), ("family", 2, 2)]
 
 
 def test_folds_share_no_scene(shared_clips):

@@ -63,7 +63,7 @@ class TrainConfig(_Strict):
     adversary_reset: int = Field(4, ge=1, description="epochs after which the adversaries begin anew")
     label_weights: dict[str, float] = Field({}, description="how often a label is drawn, relative to the others")
     tiers: tuple[str, ...] = Field((), description="exits that are trained; none named: all, together")
-    threads: int = Field(0, ge=0, description="0: as many as there are cores")
+    threads: int = Field(0, ge=0, description="to train on, 0: as many as there are cores; material is prepared on all")
     precision: Literal["no", "bf16"] = "no"
     sharding: Literal["none", "fsdp2"] = "none"
     gradient_checkpointing: bool = False

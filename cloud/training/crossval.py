@@ -18,14 +18,17 @@ import numpy as np
 
 from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import folds, source_of
+from ruyicam.cloud.data.store import Store
 from ruyicam.cloud.data.workers import end_with_parent
 from ruyicam.cloud.files import write_whole
 
 from .config import PhaseConfig, RunConfig
 from .metrics import agreement, spread, tier_scores
 from .report import KEPT, accuracy_against_bits
-from .trainer import HISTORY, STATE, steps_of, train
+from .trainer import HISTORY, STATE, steps_of, train, untrained
 from .validate import Said, open_plain, say
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ class Beginning:
     cache: Path = field(compare=False)
 
     @property
-    def seconds(self) -> float | None:
-        """What it took; None until it is trained."""
-        done = self.out / "seconds.json"
+    def cpu_seconds(self) -> float | None:
+        """What it took of the processor; None until it is trained."""
+        done = self.out / "cpu_seconds.json"
         return json.loads(done.read_text()) if done.exists() else None
 
 
@@ -59,14 +62,14 @@ class Job:
     beginning: Beginning | None = None
 
 
-def _seconds(run: Path) -> float:
-    return sum(e["seconds"] for e in json.loads((run / HISTORY).read_text()))
+def _cpu_seconds(run: Path) -> float:
+    return sum(e["cpu_seconds"] for e in json.loads((run / HISTORY).read_text()))
 
 
 def _begin(first: Beginning) -> None:
-    """Trains and writes first.out/seconds.json last."""
+    """Trains and writes first.out/cpu_seconds.json last."""
     train(first.config, [], first.out, detector=first.detector, cache=first.cache, quiet=True, report=False)
-    write_whole(first.out / "seconds.json", json.dumps(_seconds(first.out)))
+    write_whole(first.out / "cpu_seconds.json", json.dumps(_cpu_seconds(first.out)))
     shutil.rmtree(first.out / STATE, ignore_errors=True)
 
 
@@ -74,7 +77,7 @@ def _run(job: Job) -> None:
     """Trains and writes job.out/said.json, whole or not at all."""
     init = job.beginning.out if job.beginning else job.init
     family = train(job.config, job.train, job.out, detector=job.detector, init=init, cache=job.cache, quiet=True, report=False)
-    content: dict = {"seconds": _seconds(job.out)}
+    content: dict = {"cpu_seconds": _cpu_seconds(job.out)}
     for name, clips, views, shares in (
         ("test", job.test, job.config.train.views, KEPT),
         ("extra", job.extra, 0, KEPT[-1:]),
@@ -93,10 +96,30 @@ def _run(job: Job) -> None:
     shutil.rmtree(job.out / STATE, ignore_errors=True)
 
 
-def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Runs what has no said.json yet, `workers` at a time with one thread each, and what it begins from before it."""
+def _prepare(jobs: list[Job], workers: int, progress: Progress) -> None:
+    """Makes once what the jobs learn from and are asked about; each of them would make it for itself."""
+    # Without a detector every seed has a backbone, and so material, of its own.
+    for seed in sorted({j.config.train.seed for j in jobs}):
+        own = [j for j in jobs if j.config.train.seed == seed]
+        first, t = own[0], own[0].config.train
+        store = Store(first.cache, first.config.model, untrained(first.config, first.detector, first.init).encoder)
+        seen = {c.path: c for j in own for c in (*j.train, *j.test)}
+        shards = [
+            *store.scenes(0, t.scenes, t.identities),
+            *store.clips([*seen.values()], t.views),
+            *store.clips(first.extra, 0),
+        ]
+        store.build(shards, workers, lambda done, of: progress("preparing", done, of))
+
+
+def run_jobs(jobs: list[Job], workers: int, name: str, progress: Progress = lambda name, done, of: None) -> None:
+    """Runs what has no said.json yet, `workers` at a time with one thread each, and what it begins from before it.
+
+    `progress(name, done, of)` is called as they end, and before that with "preparing" as material is made for them.
+    """
     left = [j for j in jobs if not (j.out / "said.json").exists()]
-    first = {j.beginning for j in left if j.beginning and j.beginning.seconds is None}
+    _prepare(left, workers, progress)
+    first = {j.beginning for j in left if j.beginning and j.beginning.cpu_seconds is None}
     of, done = len(jobs) + len(first), len(jobs) - len(left)
     with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         running: dict[Future, Beginning | None] = {pool.submit(_begin, b): b for b in sorted(first, key=lambda b: b.out)}
@@ -107,7 +130,7 @@ def run_jobs(jobs: list[Job], workers: int, progress: Callable[[int, int], None]
                 begun = running.pop(future)
                 running |= {pool.submit(_run, j): None for j in left if begun and j.beginning == begun}
                 done += 1
-                progress(done, of)
+                progress(name, done, of)
 
 
 def _beginning(config: RunConfig, out: Path, detector: Path | None, cache: Path) -> Beginning | None:
@@ -158,13 +181,13 @@ class Pooled:
     said: list[Said]
     paths: list[str]
     fold: np.ndarray
-    seconds: float
+    cpu_seconds: float
 
     def of(self, source: str) -> Pooled:
         """Only the clips of one data set."""
         keep = np.array([source_of(Path(p)) == source for p in self.paths])
         said = [Said(s.truth[keep], {t: p[keep] for t, p in s.tiers.items()}) for s in self.said]
-        return Pooled(said, [p for p, k in zip(self.paths, keep, strict=True) if k], self.fold[keep], self.seconds)
+        return Pooled(said, [p for p, k in zip(self.paths, keep, strict=True) if k], self.fold[keep], self.cpu_seconds)
 
 
 def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
@@ -182,8 +205,8 @@ def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
         paths = [p for r in read for p in r["clips"]]
         fold = np.concatenate([np.full(len(r["truth"]), i) for i, r in enumerate(read)])
         begun = {j.beginning for j in jobs[s * per_seed : (s + 1) * per_seed] if j.beginning}
-        seconds = sum(r["seconds"] for r in every) + sum(b.seconds for b in begun)
-        out.append(Pooled(said, paths, fold, seconds))
+        cpu_seconds = sum(r["cpu_seconds"] for r in every) + sum(b.cpu_seconds for b in begun)
+        out.append(Pooled(said, paths, fold, cpu_seconds))
     return out
 
 

@@ -104,6 +104,20 @@ def _move(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device, non_blocking=True) for k, v in batch.items()}
 
 
+def untrained(config: RunConfig, detector: Path | None = None, init: Path | None = None) -> Family:
+    """The model that a run begins with. RuyicamError(USAGE) if `detector` or `init` cannot be read or do not fit."""
+    torch.manual_seed(config.train.seed)
+    family = Family(config.model)
+    if init:
+        return _begin_from(init, config)
+    if detector:
+        try:
+            family.encoder.backbone.load_detector(detector)
+        except (OSError, ValueError) as error:
+            raise RuyicamError(Exit.USAGE, f"detector {detector}: {error}") from error
+    return family
+
+
 def prepare(
     config: RunConfig, family: Family, clips: list[Clip], cache: Path, console_progress: bool = True
 ) -> tuple[Windows | None, list[Windows]]:
@@ -116,7 +130,7 @@ def prepare(
     )
     with bars:
         task = bars.add_task("shards", total=None)
-        paths = store.build(scenes + wanted, config.train.threads, lambda done, of: bars.update(task, completed=done, total=of))
+        paths = store.build(scenes + wanted, progress=lambda done, of: bars.update(task, completed=done, total=of))
     return (
         Windows(paths[: len(scenes)]) if scenes else None,
         [Windows([p]) for p in paths[len(scenes) :]],
@@ -148,17 +162,8 @@ def train(
         torch.set_num_threads(t.threads)
     accelerator = _accelerator(config)
     main = accelerator.is_main_process
-    torch.manual_seed(t.seed)
-    family = Family(config.model)
-    phases = config.taught
-    if init:
-        family = _begin_from(init, config)
-        phases = tuple(p for p in phases if p.clips)
-    elif detector:
-        try:
-            family.encoder.backbone.load_detector(detector)
-        except (OSError, ValueError) as error:
-            raise RuyicamError(Exit.USAGE, f"detector {detector}: {error}") from error
+    family = untrained(config, detector, init)
+    phases = tuple(p for p in config.taught if p.clips or not init)
     if not phases:
         raise RuyicamError(Exit.USAGE, "no phase is left to train; with --init, or without text, expected one with clips")
     if any(p.clips for p in phases) and not clips:
@@ -221,7 +226,8 @@ def train(
             if trainee.adversaries is not None and epoch % t.adversary_reset == 0:
                 _renew(trainee.adversaries, config, accelerator.device)
             sums: dict[str, list[float]] = {}
-            began = time.monotonic()
+            # Of the processor too: on a machine that does other things only this can be compared.
+            began, began_cpu = time.monotonic(), time.process_time()
             shape = (
                 steps,
                 phase.clips,
@@ -257,7 +263,8 @@ def train(
                     sums.setdefault(name, []).append(float(value))
                 bars.update(bar, advance=1)
             means = {name: float(np.mean(values)) for name, values in sums.items()}
-            entry: dict = {"phase": phase.name, "epoch": epoch + 1, "loss": means, "seconds": time.monotonic() - began}
+            took = {"seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - began_cpu}
+            entry: dict = {"phase": phase.name, "epoch": epoch + 1, "loss": means} | took
             last = epoch + 1 == phase.epochs
             with ema.applied():
                 if main and t.sharding == "none" and (last or epoch % 10 == 9):
