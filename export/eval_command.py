@@ -206,11 +206,11 @@ def _show(result: dict) -> None:
             rows = [
                 [name, *(_figure(v) for v in part["consistency"].values()), f"{part['training_cpu_seconds']:.0f} s"]
                 for name, part in (
-                    ("together", {**result, "consistency": result["consistency"]}),
+                    ("together", {**result, "consistency": result["sources"][result["main_source"]]["consistency"]}),
                     ("tier by tier", alone),
                 )
             ]
-            show_table("Trained together or tier by tier", ["", *alone["consistency"], "training, CPU"], rows)
+            show_table("Trained together or tier by tier", ["", *alone["consistency"], "CPU"], rows)
         if "learning_curve" in result:
             for source, curve in result["learning_curve"].items():
                 points = [[f"{p['clips']:.0f}", *(_figure(v) for k, v in p.items() if k != "clips")] for p in curve]
