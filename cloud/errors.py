@@ -28,6 +28,10 @@ class RuyicamError(Exception):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self):
+        # A worker process hands it back pickled, and by default only with its message.
+        return type(self), (self.code, str(self))
+
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, in one line: the first of its message, or of what kind it is."""

@@ -21,7 +21,7 @@ from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.family import Family
 from ruyicam.cloud.toml import load_toml
 from ruyicam.cloud.training.config import LossConfig, PhaseConfig, RunConfig, TrainConfig
-from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, fold_jobs, gate, run_jobs
+from ruyicam.cloud.training.crossval import Job, Pooled, as_many_steps, fold_jobs, gate, pool, run_jobs
 from ruyicam.cloud.training.losses import LABELS, Trainee
 from ruyicam.cloud.training.trainer import steps_of, train
 from ruyicam.cloud.training.validate import Said
@@ -318,6 +318,19 @@ def test_cross_validation_keeps_scenes_apart_and_is_resumed(tmp_path, data, cach
     assert json.loads(again.stdout) == result
 
 
+def test_what_is_wrong_in_a_worker_is_said_by_the_program(tmp_path, data, refused):
+    broken = tmp_path / "clips" / "made" / "normal" / "broken.mp4"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no video")
+    config = tmp_path / "tiny.toml"
+    config.write_text(tiny_toml())
+    code, said = refused(
+        *("train", "--config", config, "--data", data, "--data", tmp_path / "clips" / "made", "--out", tmp_path / "run"),
+        *("--cache", tmp_path / "cache"),
+    )
+    assert code == Exit.SOURCE and said.count("\n") == 1 and "broken.mp4" in said
+
+
 def test_what_all_folds_need_is_made_once_and_first(tmp_path, data):
     config = CONFIG.model_copy(update={"phases": PHASES[1:]})
     jobs = fold_jobs(config, find_clips([data], SMALL.labels), [], 2, 1, tmp_path / "runs", None, None, tmp_path / "cache")
@@ -332,6 +345,10 @@ def test_what_all_folds_need_is_made_once_and_first(tmp_path, data):
     # A shard of scenes, and one for each of the clips, all of which are asked about.
     assert made == 1 + 8
     assert calls == [("preparing", i + 1, made) for i in range(made)] + [("family", 1, 2), ("family", 2, 2)]
+    said = jobs[0].out / "said.json"
+    said.write_text(json.dumps({k: v for k, v in json.loads(said.read_text()).items() if k != "cpu_seconds"}))
+    with pytest.raises(RuyicamError, match="another --out"):
+        pool(jobs, 1)
 
 
 def test_folds_share_no_scene(shared_clips):

@@ -20,6 +20,7 @@ from ruyicam.cloud.data.clips import Clip
 from ruyicam.cloud.data.groups import folds, source_of
 from ruyicam.cloud.data.store import Store
 from ruyicam.cloud.data.workers import end_with_parent
+from ruyicam.cloud.errors import Exit, RuyicamError
 from ruyicam.cloud.files import write_whole
 
 from .config import PhaseConfig, RunConfig
@@ -63,7 +64,15 @@ class Job:
 
 
 def _cpu_seconds(run: Path) -> float:
-    return sum(e["cpu_seconds"] for e in json.loads((run / HISTORY).read_text()))
+    return sum(_counted(run, e) for e in json.loads((run / HISTORY).read_text()))
+
+
+def _counted(run: Path, entry: dict) -> float:
+    if "cpu_seconds" not in entry:
+        raise RuyicamError(
+            Exit.USAGE, f"{run} is of an earlier ruyicam, which counted no processor seconds; expected another --out"
+        )
+    return entry["cpu_seconds"]
 
 
 def _begin(first: Beginning) -> None:
@@ -195,7 +204,8 @@ def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
     per_seed = len(jobs) // seeds
     out = []
     for s in range(seeds):
-        every = [json.loads((j.out / "said.json").read_text()) for j in jobs[s * per_seed : (s + 1) * per_seed]]
+        own = jobs[s * per_seed : (s + 1) * per_seed]
+        every = [json.loads((j.out / "said.json").read_text()) for j in own]
         read = [r[part] for r in every]
         truth = np.concatenate([r["truth"] for r in read])
         said = [
@@ -204,8 +214,8 @@ def pool(jobs: list[Job], seeds: int, part: str = "test") -> list[Pooled]:
         ]
         paths = [p for r in read for p in r["clips"]]
         fold = np.concatenate([np.full(len(r["truth"]), i) for i, r in enumerate(read)])
-        begun = {j.beginning for j in jobs[s * per_seed : (s + 1) * per_seed] if j.beginning}
-        cpu_seconds = sum(r["cpu_seconds"] for r in every) + sum(b.cpu_seconds for b in begun)
+        begun = {j.beginning for j in own if j.beginning}
+        cpu_seconds = sum(_counted(j.out, r) for j, r in zip(own, every, strict=True)) + sum(b.cpu_seconds for b in begun)
         out.append(Pooled(said, paths, fold, cpu_seconds))
     return out
 
