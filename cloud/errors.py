@@ -29,8 +29,8 @@ class RuyicamError(Exception):
         self.code = code
 
     def __reduce__(self):
-        # A worker process hands it back pickled, and by default only with its message.
-        return type(self), (self.code, str(self))
+        # A worker process hands it back pickled, by default only with its message; subclasses take other arguments.
+        return RuyicamError, (self.code, str(self))
 
 
 def first_line(error: BaseException) -> str:
